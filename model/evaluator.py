@@ -1,0 +1,41 @@
+"""Measures a classifier on the validation split, product by product."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from model.metrics import Accuracy
+from model.run import Run
+from model.scoring import ProductScorer
+from pipeline import input as input_pipeline
+from pipeline import schema
+from pipeline.console import progress
+from pipeline.manifest import Manifest
+
+
+def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = "validating") -> dict[str, Any]:
+    """Returns the accuracy of a classifier on every validation product, see `model.metrics`.
+
+    Args:
+      run: The run that the classifier is of.
+      classifier: Model from pictures to logits.
+      data: A dataset with a validation split and the run's category tree.
+      label: What to call it on the progress bar.
+    """
+    run.check_tree(data)
+    config = run.config.input
+    scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=config.batch_size)
+    accuracy = Accuracy(run.tree, data.seen_in_train())
+    total = sum(shard.records for shard in data.shards(schema.VALIDATION))
+    with progress(label, total=total, unit=" products") as bar:
+        for batch in input_pipeline.products(data, config, split=schema.VALIDATION):
+            scores = scorer.score(batch)
+            accuracy.add(batch, scores)
+            bar.update(len(scores.num_images))
+    return accuracy.report()
+
+
+def most_frequent_share(run: Run) -> float:
+    """Returns the accuracy of always naming the most frequent category of train, on train."""
+    return float(np.max(run.train_products) / max(1, run.train_products.sum()))

@@ -1,0 +1,160 @@
+"""Stage 4 of the shard job: prove that nothing is lost, describe the dataset, make it visible."""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from pipeline import files, manifest, schema, taxonomy, tfds_metadata
+from pipeline.console import UserError
+from pipeline.shard_config import ShardConfig, WorkFolder
+from pipeline.source import Reader, Source
+
+_QUARANTINE = "quarantine"
+_SHOWN = 3
+_COPY_BYTES = 16 << 20
+
+
+def commit(config: ShardConfig, sources: Sequence[Source], work: WorkFolder) -> manifest.Manifest:
+    """Makes the written shards a dataset at its final place.
+
+    Args:
+      config: The options.
+      sources: The inputs as they were when the job began.
+      work: Where the shards are.
+
+    Raises:
+      UserError: Parts of the input were refused and the options do not
+        tolerate it, no document has an image, or the input has changed.
+    """
+    totals = files.read_json(work.plan)
+    receipts = [files.read_json(work.receipt(shard)) for shard in range(totals["shards"])]
+    refusals = [*totals["refusals"], *(refusal for receipt in receipts for refusal in receipt["refusals"])]
+    splits = {
+        split: [receipt["splits"][split] for receipt in receipts] for split, count in totals["splits"].items() if count
+    }
+    _check_tiling(sources, splits, refusals)
+    _check_refusals(config, sources, splits, refusals)
+    _check_images(config, splits)
+    _describe(config, sources, splits, refusals, work)
+    _make_visible(config, work)
+    return manifest.Manifest.load(config.output)
+
+
+def _check_tiling(sources: Sequence[Source], splits: dict[str, Any], refusals: Sequence[Any]) -> None:
+    """Checks that every byte of the input went into one record or one refusal."""
+    recorded = sum(shard["source_bytes"] for shards in splits.values() for shard in shards)
+    refused = sum(end - start for _, start, end, _ in refusals)
+    expected = sum(source.size for source in sources)
+    if recorded + refused != expected:
+        raise RuntimeError(
+            f"{recorded} bytes in records and {refused} refused are not the {expected} bytes of the input."
+        )
+
+
+def _check_refusals(
+    config: ShardConfig, sources: Sequence[Source], splits: dict[str, Any], refusals: Sequence[Any]
+) -> None:
+    if not refusals or config.tolerate_damage:
+        return
+    shown = "; ".join(
+        f"{sources[file].path} at bytes {start} to {end}: {reason}" for file, start, end, reason in refusals[:_SHOWN]
+    )
+    more = f"; and {len(refusals) - _SHOWN} more" if len(refusals) > _SHOWN else ""
+    products = sum(shard["records"] for shards in splits.values() for shard in shards)
+    raise UserError(
+        f"{len(refusals)} parts of the input make no product: {shown}{more}. The {products} whole products are "
+        "written; the same command with --tolerate_damage makes them the dataset at once and keeps the rest in "
+        f"{_QUARANTINE}/."
+    )
+
+
+def _check_images(config: ShardConfig, splits: dict[str, Any]) -> None:
+    if not any(shard["images"] for shards in splits.values() for shard in shards):
+        raise UserError(
+            f"no document has an image under {config.fields.images}[].{config.fields.picture}; name the fields of "
+            "this dump with --images_field and --picture_field."
+        )
+
+
+def _describe(
+    config: ShardConfig, sources: Sequence[Source], splits: dict[str, Any], refusals: Sequence[Any], work: WorkFolder
+) -> None:
+    """Writes everything beside the shards; the marker last."""
+    tree = taxonomy.Taxonomy.load(os.path.join(work.root, taxonomy.FILE_NAME))
+    seen = _seen_in_train(work, splits)
+    for name, text in tfds_metadata.label_files(tree).items():
+        files.write(os.path.join(work.root, name), [text.encode()])
+    files.write_json(os.path.join(work.root, "features.json"), tfds_metadata.features(tree))
+    files.write_json(os.path.join(work.root, "dataset_info.json"), tfds_metadata.dataset_info(splits))
+    listed = "".join(f"{product_id}\n" for product_id in seen.tolist())
+    files.write(os.path.join(work.root, manifest.SEEN_IN_TRAIN), [listed.encode()])
+    _quarantine(sources, refusals, work)
+    details = config.identity(sources, tree.fingerprint) | {
+        "splits": splits,
+        "refused": {"parts": len(refusals), "bytes": sum(end - start for _, start, end, _ in refusals)},
+        "validation_products_seen_in_train": len(seen),
+        "software": _software(),
+    }
+    files.write_json(os.path.join(work.root, manifest.FILE_NAME), details)
+    files.write(os.path.join(work.root, manifest.MARKER), [b""])
+
+
+def _software() -> dict[str, str]:
+    names = ("apache-beam", "pymongo", "numpy", "google-crc32c", "xxhash")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def _seen_in_train(work: WorkFolder, splits: dict[str, Any]) -> np.ndarray:
+    """Returns the sorted ids of validation products that share an image with train, by digest.
+
+    Costs 8 bytes of memory for each image of train.
+    """
+    if schema.VALIDATION not in splits:
+        return np.empty(0, np.int64)
+    train = np.unique(np.concatenate([table.digest for table in _tables(work, splits, schema.TRAIN)]))
+    seen = []
+    for table in _tables(work, splits, schema.VALIDATION):
+        shared = np.isin(table.digest, train)
+        owner = np.repeat(table.product_id, table.num_images)
+        seen.append(owner[shared])
+    return np.unique(np.concatenate(seen))
+
+
+def _tables(work: WorkFolder, splits: dict[str, Any], split: str) -> list[manifest.Records]:
+    names = [manifest.records_name(split, shard) for shard in range(len(splits[split]))]
+    return [manifest.read_records(os.path.join(work.root, name)) for name in names]
+
+
+def _quarantine(sources: Sequence[Source], refusals: Sequence[Any], work: WorkFolder) -> None:
+    """Keeps the refused bytes in one file, and in another where they came from and why."""
+    if not refusals:
+        return
+    lines: list[dict[str, Any]] = []
+    position = 0
+    for file, start, end, reason in refusals:
+        lines.append({"source": sources[file].path, "start": start, "end": end, "reason": reason, "at": position})
+        position += end - start
+    folder = os.path.join(work.root, _QUARANTINE)
+    files.write(os.path.join(folder, "refused.bin"), _refused_bytes(sources, refusals))
+    files.write_json(os.path.join(folder, "refused.json"), lines)
+
+
+def _refused_bytes(sources: Sequence[Source], refusals: Sequence[Any]) -> Iterator[bytes]:
+    for file, start, end, _ in refusals:
+        with Reader(sources[file].path) as reader:
+            for position in range(start, end, _COPY_BYTES):
+                yield reader.read(position, min(_COPY_BYTES, end - position))
+
+
+def _make_visible(config: ShardConfig, work: WorkFolder) -> None:
+    """Puts the finished folder in its place; an older one stays readable until then."""
+    if files.exists(config.output):
+        files.remove_tree(work.replaced)
+        files.move_folder(config.output, work.replaced)
+    files.move_folder(work.root, config.output)
+    files.remove_tree(os.path.join(config.output, os.path.basename(work.scratch)))
+    files.remove_tree(work.replaced)

@@ -1,0 +1,157 @@
+"""File operations that are atomic, on local disks and on Beam's file systems.
+
+A path with a scheme (gs://, s3://, hdfs://) goes through Beam's FileSystems.
+Any other path is local and goes through the operating system, which alone
+offers fsync, vectored writes and an atomic rename.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_TEMPORARY = ".tmp-"
+_BUFFERS_PER_WRITE = 1024  # IOV_MAX on Linux and macOS.
+
+
+def is_remote(path: str) -> bool:
+    """Tells whether a path has a scheme, and so is none of the local disk."""
+    return bool(_SCHEME.match(path))
+
+
+def _filesystems() -> Any:
+    # Costs more than a second, which a command on local files need not pay.
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def exists(path: str) -> bool:
+    """Tells whether a file or a local folder is there."""
+    return bool(_filesystems().exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def read(path: str) -> bytes:
+    """Returns the whole content of a file."""
+    if is_remote(path):
+        with _filesystems().open(path, compression_type="uncompressed") as file:
+            return bytes(file.read())
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_json(path: str) -> Any:
+    """Returns the parsed content of a JSON file."""
+    return json.loads(read(path))
+
+
+def write(path: str, buffers: Iterable[bytes]) -> None:
+    """Writes a file that is visible only when it is whole and on disk.
+
+    Args:
+      path: Where the file goes; its folder is made where it is missing.
+      buffers: The content, in order. Many small buffers are written without
+        being joined first, so the peak memory is that of the buffers.
+
+    Raises:
+      OSError: The disk is full or the folder cannot be written. No part of
+        the file remains, and an older file at `path` is untouched.
+    """
+    make_folder(os.path.dirname(path))
+    temporary = f"{path}{_TEMPORARY}{uuid.uuid4().hex[:12]}"
+    if is_remote(path):
+        _write_remote(temporary, buffers)
+        _filesystems().rename([temporary], [path])
+        return
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            remaining = iter(buffers)
+            while vector := list(itertools.islice(remaining, _BUFFERS_PER_WRITE)):
+                _write_vector(descriptor, vector)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    _sync_folder(os.path.dirname(path))
+
+
+def write_json(path: str, value: Any) -> None:
+    """Writes a value as indented JSON, atomically as `write` does."""
+    write(path, [json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"])
+
+
+def _write_remote(path: str, buffers: Iterable[bytes]) -> None:
+    with _filesystems().create(path, compression_type="uncompressed") as file:
+        for buffer in buffers:
+            file.write(buffer)
+
+
+def _write_vector(descriptor: int, buffers: Sequence[bytes]) -> None:
+    expected = sum(map(len, buffers))
+    written = os.writev(descriptor, buffers)
+    if written < expected:  # Interrupted, or the end of the disk is near.
+        rest = memoryview(b"".join(buffers))[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_folder(folder: str) -> None:
+    """Makes a rename inside the folder survive a loss of power."""
+    descriptor = os.open(folder or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: str) -> None:
+    """Makes a local folder and its parents; object stores have none to make."""
+    if folder and not is_remote(folder):
+        os.makedirs(folder, exist_ok=True)
+
+
+def list_files(folder: str) -> list[str]:
+    """Returns the sorted names of the files right inside a folder, temporaries left out."""
+    if is_remote(folder):
+        [match] = _filesystems().match([folder.rstrip("/") + "/*"])
+        names = [os.path.basename(item.path) for item in match.metadata_list]
+    else:
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name for name in names if _TEMPORARY not in name)
+
+
+def remove_tree(folder: str) -> None:
+    """Removes a folder with all that is in it; does nothing where it is absent."""
+    if is_remote(folder):
+        if _filesystems().match([folder.rstrip("/") + "/**"])[0].metadata_list:
+            _filesystems().delete([folder.rstrip("/") + "/"])
+    elif os.path.isdir(folder):
+        shutil.rmtree(folder)
+
+
+def sweep_temporaries(folder: str) -> None:
+    """Removes what interrupted writes left in a local folder and below it."""
+    if not is_remote(folder):
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                if _TEMPORARY in name:
+                    os.unlink(os.path.join(parent, name))
+
+
+def move_folder(source: str, destination: str) -> None:
+    """Renames a folder; on a local disk in one atomic step."""
+    if is_remote(source):
+        _filesystems().rename([source.rstrip("/") + "/"], [destination.rstrip("/") + "/"])
+    else:
+        os.rename(source, destination)
+        _sync_folder(os.path.dirname(os.path.abspath(destination)))

@@ -1,0 +1,224 @@
+"""Stage 1 of the shard job: where each document is, its id and its category.
+
+Ranges of a file are indexed in parallel. Each finds a plausible first document
+and hops from there; the proof is the join: a range is right if the documents
+before it end exactly where it began, and is walked again if they do not.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import bson
+import numpy as np
+
+from pipeline import bson_framing, files, records, schema
+from pipeline.source import Reader, Source
+
+RANGE_BYTES = 128 << 20
+_DOCUMENTS_PER_GATHER = 1 << 15  # Bounds the memory where documents have a few bytes each.
+_COLUMNS = {"starts": np.int64, "ends": np.int64, "product_ids": np.int64, "category_ids": np.int64}
+
+
+class Range(NamedTuple):
+    """Part of a file: the documents that begin from `start` up to `stop`."""
+
+    file: int
+    path: str
+    start: int
+    stop: int
+
+
+class Refusal(NamedTuple):
+    """Bytes of a file that make no product, and why."""
+
+    file: int
+    start: int
+    end: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """The documents of one file, or of a range of it, in order.
+
+    Attributes:
+      first: Offset at which the walk began.
+      last: Offset at which it ended, at or after the end of the range.
+      starts: Offset of the first byte of each document: int64 of shape
+        (documents,), like all below.
+      ends: Offset after its last byte.
+      product_ids: Its identifier.
+      category_ids: Its category, or `schema.NO_CATEGORY`.
+      refusals: What lies between these documents and makes no product.
+    """
+
+    first: int
+    last: int
+    starts: np.ndarray
+    ends: np.ndarray
+    product_ids: np.ndarray
+    category_ids: np.ndarray
+    refusals: tuple[Refusal, ...]
+
+    def save(self, path: str) -> None:
+        """Writes the index, atomically."""
+        buffer = io.BytesIO()
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        rest = json.dumps([self.first, self.last, self.refusals]).encode()
+        np.savez(buffer, rest=np.frombuffer(rest, np.uint8), **columns)
+        files.write(path, [buffer.getvalue()])
+
+    @classmethod
+    def load(cls, path: str) -> "Index":
+        """Reads an index that `save` wrote."""
+        with np.load(io.BytesIO(files.read(path))) as content:
+            first, last, refusals = json.loads(content["rest"].tobytes())
+            columns = {name: content[name] for name in _COLUMNS}
+        return cls(first=first, last=last, refusals=tuple(Refusal(*refusal) for refusal in refusals), **columns)
+
+
+def ranges(sources: Sequence[Source], *, range_bytes: int = RANGE_BYTES) -> list[Range]:
+    """Cuts the inputs into ranges that can be indexed in parallel."""
+    return [
+        Range(number, source.path, start, min(start + range_bytes, source.size))
+        for number, source in enumerate(sources)
+        for start in range(0, source.size, range_bytes)
+    ]
+
+
+def index_range(part: Range, names: records.Fields) -> Index:
+    """Indexes a range whose first document is found by its looks."""
+    with Reader(part.path) as reader:
+        first = bson_framing.first_boundary(reader, part.start, names.product_id) if part.start else 0
+        return _walk(reader, part, first, names)
+
+
+def join(parts: Sequence[tuple[Range, Index]], names: records.Fields) -> Index:
+    """Proves the indexes of a file's ranges by their ends meeting, and makes them one.
+
+    Args:
+      parts: Every range of one file with its index, in order.
+      names: Names of a document's fields.
+
+    Returns:
+      An index in which every byte of the file is in one document or in one
+      refusal.
+    """
+    proven: list[Index] = []
+    position = 0
+    for part, found in parts:
+        if position >= part.stop:  # One document, or one damage, covers the whole range.
+            continue
+        if found.first != position:
+            with Reader(part.path) as reader:
+                found = _walk(reader, part, position, names)
+        proven.append(found)
+        position = found.last
+    return _concatenate(proven, first=0, last=position)
+
+
+def _concatenate(
+    parts: Sequence[Index], *, first: int, last: int, refusals: Sequence[Refusal] = ()
+) -> Index:
+    columns = {
+        name: np.concatenate([np.empty(0, kind), *(getattr(part, name) for part in parts)])
+        for name, kind in _COLUMNS.items()
+    }
+    joined = tuple(refusal for part in parts for refusal in part.refusals)
+    return Index(first=first, last=last, refusals=(*joined, *refusals), **columns)
+
+
+def _walk(reader: Reader, part: Range, first: int, names: records.Fields) -> Index:
+    found: list[Index] = []
+    position = first
+    while position < part.stop:
+        block = bson_framing.hop(reader, position, part.stop)
+        sound = _index_block(block, part.file, names)
+        found.append(sound)
+        if len(block) == 0 or sound.last < block.end:
+            damage = bson_framing.resync(reader, sound.last, names.product_id)
+            refusal = Refusal(part.file, *damage)
+            found.append(_concatenate([], first=damage.start, last=damage.end, refusals=[refusal]))
+        position = found[-1].last
+    return _concatenate(found, first=first, last=position)
+
+
+def _index_block(block: bson_framing.Block, file: int, names: records.Fields) -> Index:
+    """Indexes the documents of a block up to the first that cannot be parsed."""
+    product_ids, category_ids, common = _gather_keys(block, names)
+    kept = np.ones(len(block), np.bool_)
+    refusals: list[Refusal] = []
+    sound = len(block)
+    for number in np.flatnonzero(~common).tolist():
+        start, end = (block.boundaries[number : number + 2] + block.base).tolist()
+        try:
+            product_ids[number], category_ids[number] = records.keys_of(block.document(number), names)
+        except records.RefusedDocument as refused:
+            kept[number] = False
+            refusals.append(Refusal(file, start, end, str(refused)))
+        except bson.errors.InvalidBSON:
+            sound = number
+            break
+    kept = np.flatnonzero(kept[:sound])
+    boundaries = block.boundaries + block.base
+    return Index(
+        first=block.base,
+        last=int(boundaries[sound]),
+        starts=boundaries[:-1][kept],
+        ends=boundaries[1:][kept],
+        product_ids=product_ids[kept],
+        category_ids=category_ids[kept],
+        refusals=tuple(refusals),
+    )
+
+
+def _gather_keys(block: bson_framing.Block, names: records.Fields) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns ids, categories, and which documents have the common layout, where alone these are right.
+
+    In the common layout the identifier is at the head of a document and the
+    category at its tail, so the images between them are never touched.
+    """
+    data = np.frombuffer(block.buffer, np.uint8)
+    gathered = [
+        _gather_slice(data, block.boundaries[first : first + _DOCUMENTS_PER_GATHER + 1], names)
+        for first in range(0, len(block), _DOCUMENTS_PER_GATHER)
+    ]
+    if not gathered:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_)
+    product_ids, category_ids, common = map(np.concatenate, zip(*gathered, strict=True))
+    return product_ids, category_ids, common
+
+
+def _gather_slice(
+    data: np.ndarray, boundaries: np.ndarray, names: records.Fields
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    starts, ends = boundaries[:-1], boundaries[1:]
+    head = _gather(data, starts, names.head_bytes)
+    tail = _gather(data, ends - names.tail_bytes, names.tail_bytes)
+    id_at = 4 + len(names.id_prefix)
+    product_ids = _int32(head, id_at)
+    array_bytes = _int32(head, names.head_bytes - 4)
+    common = _equals(head, 4, names.id_prefix) & _equals(head, id_at + 4, names.images_prefix)
+    left = ends - starts - (names.head_bytes - 4) - array_bytes  # After the array of images.
+    common &= (ends - starts > names.head_bytes) & (array_bytes >= 5)
+    labelled = (left == names.tail_bytes) & _equals(tail, 0, names.category_prefix)
+    category_ids = np.where(labelled, _int32(tail, names.tail_bytes - 5), schema.NO_CATEGORY)
+    return product_ids, category_ids, common & (labelled | (left == 1))
+
+
+def _gather(data: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
+    """Returns `count` bytes from each start: uint8 of shape (starts, count); nonsense past the data."""
+    positions = starts[:, np.newaxis] + np.arange(count)
+    return data.take(positions, mode="clip")
+
+
+def _equals(gathered: np.ndarray, column: int, expected: bytes) -> np.ndarray:
+    found = gathered[:, column : column + len(expected)]
+    return (found == np.frombuffer(expected, np.uint8)).all(axis=1)
+
+
+def _int32(gathered: np.ndarray, column: int) -> np.ndarray:
+    return np.ascontiguousarray(gathered[:, column : column + 4]).view("<i4")[:, 0].astype(np.int64)

@@ -1,0 +1,175 @@
+"""A finished dataset as readers see it: what the manifest names, and nothing else."""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline import files, schema, taxonomy
+from pipeline.console import UserError
+from pipeline.taxonomy import Taxonomy
+
+FILE_NAME = "manifest.json"
+MARKER = "_SUCCESS"
+SEEN_IN_TRAIN = "validation-seen-in-train.txt"
+RECORDS_FOLDER = "records"
+
+
+class Shard(NamedTuple):
+    """A file of records.
+
+    Attributes:
+      name: File name in the dataset's folder.
+      records: Number of products.
+      images: Number of their images.
+      bytes: Size of the file.
+      xxh128: Digest of the file, as `xxh128sum` prints it.
+    """
+
+    name: str
+    records: int
+    images: int
+    bytes: int
+    xxh128: str
+
+
+class Records(NamedTuple):
+    """One row for each record of a shard, in order.
+
+    Attributes:
+      product_id: int64 of shape (records,).
+      category_id: int64 of shape (records,), or `schema.NO_CATEGORY`.
+      num_images: int32 of shape (records,).
+      digest: XXH3 (64 bits) of each image, uint64 of shape (sum of num_images,).
+    """
+
+    product_id: np.ndarray
+    category_id: np.ndarray
+    num_images: np.ndarray
+    digest: np.ndarray
+
+
+def records_name(split: str, shard: int) -> str:
+    """Returns the path, in a dataset's folder, of the table of a shard's records."""
+    return os.path.join(RECORDS_FOLDER, f"{split}-{shard:05d}.npz")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A committed dataset.
+
+    Attributes:
+      folder: Where it is.
+      splits: The shards of each split, in order.
+      details: The whole content of the manifest file.
+    """
+
+    folder: str
+    splits: dict[str, tuple[Shard, ...]]
+    details: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: str) -> "Manifest":
+        """Reads the manifest of a dataset.
+
+        Raises:
+          UserError: There is no committed dataset in the folder.
+        """
+        if not files.exists(os.path.join(folder, MARKER)):
+            what = "has no finished dataset" if files.exists(folder) else "is not there"
+            raise UserError(
+                f"{folder} {what} (no {MARKER}); expected a folder that `python -m pipeline.shard` has written."
+            )
+        details = files.read_json(os.path.join(folder, FILE_NAME))
+        splits = {
+            split: tuple(Shard(**{name: shard[name] for name in Shard._fields}) for shard in shards)
+            for split, shards in details["splits"].items()
+        }
+        return cls(folder, splits, details)
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """Returns the shards of a split.
+
+        Raises:
+          UserError: The dataset has no such split, or a file is missing or
+            has another size than when it was written.
+        """
+        if split not in self.splits:
+            raise UserError(
+                f"{self.folder} has no {split} split, only {', '.join(self.splits)}; "
+                "documents with a category make train and validation, those without make test."
+            )
+        for shard in self.splits[split]:
+            self._check(shard)
+        return self.splits[split]
+
+    def _check(self, shard: Shard) -> None:
+        path = self.path(shard.name)
+        if files.is_remote(path):
+            return
+        found = os.path.getsize(path) if os.path.exists(path) else None
+        if found != shard.bytes:
+            what = "is missing" if found is None else f"has {found} bytes"
+            raise UserError(
+                f"{path} {what}; expected {shard.bytes} bytes. Restore the file, or shard the input again."
+            )
+
+    def summary(self) -> str:
+        """Returns a few lines for people: what is in the dataset, and what to do with it."""
+        lines = [
+            f"{split:>12}: {sum(shard.records for shard in shards):>10,} products"
+            f" {sum(shard.images for shard in shards):>12,} images"
+            f" {sum(shard.bytes for shard in shards) / 1e6:>10,.1f} MB in {len(shards)} shards"
+            for split, shards in self.splits.items()
+        ]
+        if parts := self.details["refused"]["parts"]:
+            lines.append(f"{'refused':>12}: {parts:>10,} parts of the input, kept in {self.path('quarantine')}")
+        if schema.TRAIN in self.splits:
+            following = f"python -m model.train --flagfile=simple_cnn.flags --data {self.folder} --workdir RUN"
+        else:
+            following = f"python -m export.predict --run RUN --data {self.folder} --output submission.csv"
+        return "\n".join([*lines, f"Wrote {self.folder}. Next: {following}"])
+
+    def path(self, name: str) -> str:
+        """Returns the path of a file of the dataset."""
+        return os.path.join(self.folder, name)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the content of all shards."""
+        digests = [shard.xxh128 for shards in self.splits.values() for shard in shards]
+        return hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+    def taxonomy(self) -> Taxonomy:
+        """Reads the category tree."""
+        return Taxonomy.load(self.path(taxonomy.FILE_NAME))
+
+    def records(self, split: str, shard: int) -> Records:
+        """Reads the table of the records of a shard."""
+        return read_records(self.path(records_name(split, shard)))
+
+    def product_ids(self, split: str) -> np.ndarray:
+        """Returns the ids of all products of a split, in the order of their records."""
+        tables = [self.records(split, shard).product_id for shard in range(len(self.splits[split]))]
+        return np.concatenate(tables) if tables else np.empty(0, np.int64)
+
+    def seen_in_train(self) -> np.ndarray:
+        """Returns the sorted ids of the validation products that share an image with train."""
+        lines = files.read(self.path(SEEN_IN_TRAIN)).split()
+        return np.array(lines, np.int64)
+
+
+def read_records(path: str) -> Records:
+    """Reads a table of records."""
+    with np.load(io.BytesIO(files.read(path))) as content:
+        return Records(*(content[name] for name in Records._fields))
+
+
+def write_records(path: str, table: Records) -> None:
+    """Writes a table of records, atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **table._asdict())
+    files.write(path, [buffer.getvalue()])

@@ -1,0 +1,163 @@
+"""The shard job: from dumps to a dataset, in four stages that survive interruption."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import apache_beam as beam
+
+from pipeline import commit, files, index, manifest, plan, taxonomy, write
+from pipeline.console import UserError
+from pipeline.engines import Engine
+from pipeline.records import Fields
+from pipeline.shard_config import ShardConfig, WorkFolder
+from pipeline.source import Reader, Source, find
+from pipeline.taxonomy import Taxonomy
+
+_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.5
+_CATEGORIES_NAME = "category_names.csv"
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+
+_Result = TypeVar("_Result")
+
+
+def run(config: ShardConfig, beam_options: Sequence[str] = ()) -> manifest.Manifest:
+    """Makes a dataset of the inputs; continues where an interrupted run stopped.
+
+    Args:
+      config: The options.
+      beam_options: Options of Beam, such as --runner.
+
+    Raises:
+      UserError: The inputs or options cannot be used as they are; see the
+        message. Finished shards stay, and the next run keeps them.
+    """
+    engine = Engine(beam_options)
+    sources = find(config.inputs)
+    for source in sources:
+        _refuse_compressed(source)
+    tree = taxonomy.from_csv(config.categories) if config.categories else None
+    work = WorkFolder(config.output)
+    _open_work(config, sources, tree, work)
+    if not files.exists(work.plan):
+        plan.make_plan(config, _index(engine, sources, config.fields, work), tree, work)
+    _write(engine, sources, config.output, work)
+    return commit.commit(config, sources, work)
+
+
+def beside(inputs: Sequence[str]) -> str | None:
+    """Returns the path of the category tree beside the first input, if it is there."""
+    path = os.path.join(os.path.dirname(inputs[0]), _CATEGORIES_NAME)
+    return path if files.exists(path) else None
+
+
+def _refuse_compressed(source: Source) -> None:
+    with Reader(source.path) as reader:
+        begin = reader.read(0, 6)
+    for magic, name in _COMPRESSED.items():
+        if begin.startswith(magic):
+            raise UserError(f"{source.path} is compressed with {name}; expected BSON. Decompress it first.")
+
+
+def _open_work(config: ShardConfig, sources: Sequence[Source], tree: Taxonomy | None, work: WorkFolder) -> None:
+    """Begins the work, or checks that what is there was begun with the same options."""
+    if files.exists(os.path.join(config.output, manifest.MARKER)) and not config.overwrite:
+        raise UserError(f"{config.output} holds a finished dataset; replace it with --overwrite, or name another.")
+    if files.exists(config.output) and not files.exists(os.path.join(config.output, manifest.MARKER)):
+        if files.list_files(config.output):
+            raise UserError(f"{config.output} holds other files; expected a new folder for --output.")
+    identity = config.identity(sources, tree.fingerprint if tree else None)
+    if files.exists(work.job):
+        begun = files.read_json(work.job)
+        changed = [name for name in identity if identity[name] != begun.get(name)]
+        if not changed:
+            files.sweep_temporaries(work.root)
+            return
+        if not config.overwrite:
+            raise UserError(
+                f"{work.root} holds unfinished work with other options: {_differences(changed, begun, identity)}. "
+                "Give the same again to continue it, or --overwrite to start anew."
+            )
+    files.remove_tree(work.root)
+    files.write_json(work.job, identity)
+
+
+def _differences(names: Sequence[str], begun: dict[str, Any], now: dict[str, Any]) -> str:
+    return ", ".join(f"{name} was {begun.get(name)!r} and is {now[name]!r}" for name in names)
+
+
+def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: WorkFolder) -> list[index.Index]:
+    """Indexes every input and proves the result."""
+    ranges = index.ranges(sources)
+    tasks = [(part, work.index(number), fields) for number, part in enumerate(ranges)]
+    engine.map(
+        IndexRanges(),
+        [task for task in tasks if not files.exists(task[1])],
+        receipts=os.path.dirname(work.index(0)),
+        label="indexing",
+        sizes=[part.stop - part.start for part, path, _ in tasks if not files.exists(path)],
+    )
+    found = [(part, index.Index.load(path)) for part, path, _ in tasks]
+    return [
+        index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))
+    ]
+
+
+def _write(engine: Engine, sources: Sequence[Source], output: str, work: WorkFolder) -> None:
+    """Writes the shards that have no receipt yet."""
+    shards = files.read_json(work.plan)["shards"]
+    missing = [shard for shard in range(shards) if not files.exists(work.receipt(shard))]
+    shard_bytes = sum(source.size for source in sources) // shards
+    engine.map(
+        WriteShards(output),
+        missing,
+        receipts=work.receipts,
+        label="writing shards",
+        sizes=[shard_bytes for _ in missing],
+    )
+
+
+class IndexRanges(beam.PTransform):
+    """Indexes ranges of the inputs, and writes the index of each to its path."""
+
+    def expand(self, tasks: beam.PCollection) -> beam.PCollection:
+        return tasks | "IndexRange" >> beam.ParDo(_IndexRange())
+
+
+class WriteShards(beam.PTransform):
+    """Writes the shards of the given numbers."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._output = output
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        return shards | "WriteShard" >> beam.ParDo(_WriteShard(self._output))
+
+
+class _IndexRange(beam.DoFn):
+    def process(self, task: tuple[index.Range, str, Fields]) -> Iterator[str]:
+        part, path, fields = task
+        _retry(lambda: index.index_range(index.Range(*part), fields).save(path))
+        yield path
+
+
+class _WriteShard(beam.DoFn):
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def process(self, shard: int) -> Iterator[int]:
+        _retry(lambda: write.write_shard(self._output, shard))
+        yield shard
+
+
+def _retry(call: Callable[[], _Result]) -> _Result:
+    """Calls again after a passing failure of a file system; local runners would give up at once."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return call()
+        except (TimeoutError, ConnectionError):
+            time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+    return call()

@@ -1,0 +1,1 @@
+"""Commands around the pipeline: made-up data, checks, benchmarks."""
