@@ -1,7 +1,7 @@
 """Options of a model and of its training, as they are kept with a run."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from model import stages
 from pipeline.console import UserError
@@ -76,6 +76,6 @@ class TrainConfig:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any]) -> "TrainConfig":
         """Reads what `to_json` gave."""
         return cls(**value | {"model": ModelConfig(**value["model"]), "input": InputConfig(**value["input"])})

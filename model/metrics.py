@@ -76,9 +76,7 @@ class Accuracy:
         self._add_group(ALL, np.ones(count, np.bool_), truth, owners, scores)
         self._add_group(NEVER_SEEN, never_seen, truth, owners, scores)
 
-    def _add_group(
-        self, name: str, chosen: np.ndarray, truth: np.ndarray, owners: np.ndarray, scores: Scores
-    ) -> None:
+    def _add_group(self, name: str, chosen: np.ndarray, truth: np.ndarray, owners: np.ndarray, scores: Scores) -> None:
         tally = self.groups[name]
         images = np.flatnonzero(np.append(chosen, np.zeros(len(owners) + 1, np.bool_))[owners] & (owners < len(chosen)))
         tally.products += int(chosen.sum())
@@ -100,11 +98,13 @@ def table(report: dict[str, Any]) -> str:
     lines = [f"{'accuracy':<22}" + "".join(f"{head:>9}" for head in [*heads, "top 5"]) + f"{'of':>12}"]
     for group, title in ((ALL, "all"), (NEVER_SEEN, "images never seen")):
         content = report[group]
-        lines.append(_row(f"product, {title}", [*content["product_accuracy"], content["product_top5"]], content["products"]))
+        lines.append(
+            _row(f"product, {title}", [*content["product_accuracy"], content["product_top5"]], content["products"])
+        )
         lines.append(_row(f"image, {title}", [*content["image_accuracy"], None], content["images"]))
     return "\n".join(lines)
 
 
 def _row(title: str, shares: Sequence[float | None], total: int) -> str:
     cells = "".join(f"{'':>9}" if share is None else f"{share:>9.4f}" for share in shares)
-    return f"{title:<26}" [:26] + cells + f"{total:>12,}"
+    return f"{title:<26}"[:26] + cells + f"{total:>12,}"

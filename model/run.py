@@ -68,7 +68,8 @@ class Run:
         content = {
             "config": config.to_json(),
             "data": {"folder": data.folder, "fingerprint": data.fingerprint, "taxonomy": tree.fingerprint},
-            "software": {name: metadata.version(name) for name in ("keras", "numpy")} | {"backend": keras.backend.backend()},
+            "software": {name: metadata.version(name) for name in ("keras", "numpy")}
+            | {"backend": keras.backend.backend()},
             "train_products": _count_products(data, tree),
         }
         path = os.path.join(folder, _FILE_NAME)

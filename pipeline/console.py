@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from absl import app, flags
 from tqdm import tqdm
@@ -104,7 +104,7 @@ class _Lines:
 
 
 @contextmanager
-def progress(label: str, *, total: float | None, unit: str, initial: float = 0) -> Iterator[tqdm]:
+def progress(label: str, *, total: float | None, unit: str, initial: float = 0) -> "Iterator[tqdm[Any]]":
     """Shows a bar with rate and ETA on a terminal, and plain lines in a log.
 
     Args:

@@ -22,7 +22,7 @@ class UnreadableImage(Exception):
     """Bytes that make no picture; the message says why."""
 
 
-def decode_batch(encoded: Sequence[bytes], size: int) -> tuple[np.ndarray, np.ndarray]:
+def decode_batch(encoded: Sequence[bytes] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Decodes images into one array.
 
     Args:

@@ -40,7 +40,9 @@ class Engine:
         _refuse_unknown(options)
         self._options = list(options)
 
-    def map(self, verb: beam.PTransform, elements: Sequence[Any], *, receipts: str, label: str, sizes: Sequence[int]) -> None:
+    def map(
+        self, verb: beam.PTransform, elements: Sequence[Any], *, receipts: str, label: str, sizes: Sequence[int]
+    ) -> None:
         """Applies a transform to every element; returns when all are done.
 
         Args:

@@ -112,17 +112,17 @@ def join(parts: Sequence[tuple[Range, Index]], names: records.Fields) -> Index:
     for part, found in parts:
         if position >= part.stop:  # One document, or one damage, covers the whole range.
             continue
-        if found.first != position:
-            with Reader(part.path) as reader:
-                found = _walk(reader, part, position, names)
-        proven.append(found)
-        position = found.last
+        proven.append(found if found.first == position else _walk_again(part, position, names))
+        position = proven[-1].last
     return _concatenate(proven, first=0, last=position)
 
 
-def _concatenate(
-    parts: Sequence[Index], *, first: int, last: int, refusals: Sequence[Refusal] = ()
-) -> Index:
+def _walk_again(part: Range, first: int, names: records.Fields) -> Index:
+    with Reader(part.path) as reader:
+        return _walk(reader, part, first, names)
+
+
+def _concatenate(parts: Sequence[Index], *, first: int, last: int, refusals: Sequence[Refusal] = ()) -> Index:
     columns = {
         name: np.concatenate([np.empty(0, kind), *(getattr(part, name) for part in parts)])
         for name, kind in _COLUMNS.items()
@@ -162,15 +162,15 @@ def _index_block(block: bson_framing.Block, file: int, names: records.Fields) ->
         except bson.errors.InvalidBSON:
             sound = number
             break
-    kept = np.flatnonzero(kept[:sound])
+    numbers = np.flatnonzero(kept[:sound])
     boundaries = block.boundaries + block.base
     return Index(
         first=block.base,
         last=int(boundaries[sound]),
-        starts=boundaries[:-1][kept],
-        ends=boundaries[1:][kept],
-        product_ids=product_ids[kept],
-        category_ids=category_ids[kept],
+        starts=boundaries[:-1][numbers],
+        ends=boundaries[1:][numbers],
+        product_ids=product_ids[numbers],
+        category_ids=category_ids[numbers],
         refusals=tuple(refusals),
     )
 

@@ -202,7 +202,9 @@ def _crop_at_random(pictures: np.ndarray, size: int, positions: np.ndarray, seed
     draws = hashing.mix(positions, seed ^ _CROP_SALT)
     tops = (draws % np.uint64(room + 1)).astype(np.int64).tolist()
     lefts = (draws // np.uint64(room + 1) % np.uint64(room + 1)).astype(np.int64).tolist()
-    crops = [picture[top : top + size, left : left + size] for picture, top, left in zip(pictures, tops, lefts, strict=True)]
+    crops = [
+        picture[top : top + size, left : left + size] for picture, top, left in zip(pictures, tops, lefts, strict=True)
+    ]
     return np.stack(crops)
 
 
@@ -253,9 +255,7 @@ def _pack(records: Iterator[tuple[int, int, list[bytes]]], size: int) -> Iterato
         yield _padded(rows, encoded, owners, size)
 
 
-def _padded(
-    rows: list[tuple[int, int]], encoded: list[bytes], owners: list[int], size: int
-) -> tuple[object, ...]:
+def _padded(rows: list[tuple[int, int]], encoded: list[bytes], owners: list[int], size: int) -> tuple[object, ...]:
     missing = size - len(encoded) if len(encoded) <= size else -len(encoded) % size
     product_ids, labels = zip(*(rows + [(0, schema.NO_CATEGORY)] * (size - len(rows))), strict=True)
     return (

@@ -113,9 +113,7 @@ class Manifest:
         found = os.path.getsize(path) if os.path.exists(path) else None
         if found != shard.bytes:
             what = "is missing" if found is None else f"has {found} bytes"
-            raise UserError(
-                f"{path} {what}; expected {shard.bytes} bytes. Restore the file, or shard the input again."
-            )
+            raise UserError(f"{path} {what}; expected {shard.bytes} bytes. Restore the file, or shard the input again.")
 
     def summary(self) -> str:
         """Returns a few lines for people: what is in the dataset, and what to do with it."""

@@ -50,9 +50,7 @@ class Table:
         return cls(np.concatenate(numbers), *joined)
 
 
-def make_plan(
-    config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | None, work: WorkFolder
-) -> dict[str, Any]:
+def make_plan(config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | None, work: WorkFolder) -> dict[str, Any]:
     """Decides everything about the shards, and writes a small plan for each.
 
     Args:
@@ -102,9 +100,7 @@ def _repeated_ids(table: Table, config: ShardConfig) -> dict[int, str]:
             f"{len(repeated)} documents repeat the id of an earlier one ({shown}, ...); expected each id once. "
             "Mend the dump, or keep the first of each with --duplicate_ids=skip."
         )
-    return {
-        number: f"the id {table.product_ids[number]} stands in an earlier document" for number in repeated.tolist()
-    }
+    return {number: f"the id {table.product_ids[number]} stands in an earlier document" for number in repeated.tolist()}
 
 
 def _unknown_categories(table: Table, tree: Taxonomy, config: ShardConfig) -> dict[int, str]:

@@ -65,9 +65,8 @@ def _open_work(config: ShardConfig, sources: Sequence[Source], tree: Taxonomy | 
     """Begins the work, or checks that what is there was begun with the same options."""
     if files.exists(os.path.join(config.output, manifest.MARKER)) and not config.overwrite:
         raise UserError(f"{config.output} holds a finished dataset; replace it with --overwrite, or name another.")
-    if files.exists(config.output) and not files.exists(os.path.join(config.output, manifest.MARKER)):
-        if files.list_files(config.output):
-            raise UserError(f"{config.output} holds other files; expected a new folder for --output.")
+    if files.list_files(config.output) and not files.exists(os.path.join(config.output, manifest.MARKER)):
+        raise UserError(f"{config.output} holds other files; expected a new folder for --output.")
     identity = config.identity(sources, tree.fingerprint if tree else None)
     if files.exists(work.job):
         begun = files.read_json(work.job)
@@ -100,9 +99,7 @@ def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: Work
         sizes=[part.stop - part.start for part, path, _ in tasks if not files.exists(path)],
     )
     found = [(part, index.Index.load(path)) for part, path, _ in tasks]
-    return [
-        index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))
-    ]
+    return [index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))]
 
 
 def _write(engine: Engine, sources: Sequence[Source], output: str, work: WorkFolder) -> None:
@@ -123,6 +120,7 @@ class IndexRanges(beam.PTransform):
     """Indexes ranges of the inputs, and writes the index of each to its path."""
 
     def expand(self, tasks: beam.PCollection) -> beam.PCollection:
+        """Called by Beam with a collection of (range, path of its index, names of fields)."""
         return tasks | "IndexRange" >> beam.ParDo(_IndexRange())
 
 
@@ -134,6 +132,7 @@ class WriteShards(beam.PTransform):
         self._output = output
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        """Called by Beam with a collection of numbers of shards."""
         return shards | "WriteShard" >> beam.ParDo(_WriteShard(self._output))
 
 

@@ -45,7 +45,7 @@ class Reader:
             self._file: Any = FileSystems.open(path, compression_type="uncompressed")
             self.size = stat(path).size
         else:
-            self._file = open(path, "rb", buffering=0)
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - `close` closes it.
             self.size = os.fstat(self._file.fileno()).st_size
 
     def __enter__(self) -> "Reader":
@@ -78,9 +78,7 @@ class Reader:
         if length <= 0 or files.is_remote(self.path):
             return memoryview(self.read(start, length))
         aligned = start - start % mmap.ALLOCATIONGRANULARITY
-        mapped = mmap.mmap(
-            self._file.fileno(), start - aligned + length, access=mmap.ACCESS_READ, offset=aligned
-        )
+        mapped = mmap.mmap(self._file.fileno(), start - aligned + length, access=mmap.ACCESS_READ, offset=aligned)
         return memoryview(mapped)[start - aligned :]
 
 
@@ -105,9 +103,7 @@ def _match(pattern: str, named: str) -> list[Source]:
     [match] = FileSystems.match([pattern])
     if not match.metadata_list:
         raise UserError(f"{named} matches no file; expected one or more BSON files.")
-    return [
-        Source(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0) for item in match.metadata_list
-    ]
+    return [Source(item.path, item.size_in_bytes, item.last_updated_in_seconds or 0.0) for item in match.metadata_list]
 
 
 def find(patterns: Sequence[str]) -> tuple[Source, ...]:

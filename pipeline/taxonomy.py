@@ -127,9 +127,7 @@ def from_csv(path: str) -> Taxonomy:
     text = files.read(path).decode("utf-8-sig")
     rows = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip() for name in next(rows, [])]
-    levels = sorted(
-        (name for name in header if _is_level(name)), key=lambda name: int(name[len(_LEVEL_COLUMN) :])
-    )
+    levels = sorted((name for name in header if _is_level(name)), key=lambda name: int(name[len(_LEVEL_COLUMN) :]))
     if _ID_COLUMN not in header or not levels:
         raise UserError(
             f"{path} has the columns {', '.join(header) or '(none)'}; expected {_ID_COLUMN}, "
@@ -154,15 +152,15 @@ def _parse_row(path: str, line: int, row: Sequence[str], columns: Sequence[int])
         ) from None
 
 
-def _build(path: str, parsed: Sequence[tuple[int, tuple[str, ...]]]) -> Taxonomy:
-    seen: dict[tuple[str, ...], int] = {}
+def _build(csv_path: str, parsed: Sequence[tuple[int, tuple[str, ...]]]) -> Taxonomy:
+    seen: set[tuple[str, ...]] = set()
     paths = []
     for category_id, names in parsed:
-        if names in seen:  # Two categories of one name stay two categories.
-            names = (*names[:-1], f"{names[-1]} ({category_id})")
-        seen[names] = category_id
-        paths.append(names)
+        # Two categories of one name stay two categories.
+        path = (*names[:-1], f"{names[-1]} ({category_id})") if names in seen else names
+        seen.add(path)
+        paths.append(path)
     try:
         return Taxonomy(tuple(category_id for category_id, _ in parsed), tuple(paths))
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{csv_path}: {error}") from None

@@ -6,6 +6,7 @@ its receipt, written last, tells that it need not run again.
 """
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _collect(job: _Job, plan: ShardPlan, splits: dict[str, _Split]) -> Iterator[
     frame = job.encoder.frame
     codes = iter(plan.codes.tolist())
     for file, buffer, base, boundaries in _read_pieces(job, plan):
-        for start, end in zip(boundaries, boundaries[1:], strict=False):
+        for start, end in itertools.pairwise(boundaries):
             code = next(codes)
             if code == DROPPED:
                 continue

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.pool import Pool
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -101,7 +101,7 @@ def write(config: CatalogueConfig) -> dict[str, int]:
     return {path: os.path.getsize(path) for path in paths.values()}
 
 
-def _drawn(pool: Pool, blocks: list[_Block], bar: tqdm) -> Iterator[bytes]:
+def _drawn(pool: Pool, blocks: list[_Block], bar: "tqdm[Any]") -> Iterator[bytes]:
     for block, content in zip(blocks, pool.imap(_draw_block, blocks), strict=True):
         yield content
         bar.update(block.stop - block.first)
@@ -261,4 +261,3 @@ def categories_of(path: str | None, num_categories: int | None, seed: int) -> Ta
         limit = f" to {tree.num_categories}, the size of {path}" if tree else " or more"
         raise UserError(f"--num_categories is {num_categories}; expected 1{limit}.")
     return synthetic_tree.sample(tree, wanted) if tree else synthetic_tree.make(wanted, seed)
-
