@@ -91,7 +91,13 @@ def _train_epoch(run: Run, model: keras.Model, data: Manifest, position: Positio
     with progress(f"epoch {position.epoch + 1}", total=steps, unit=" batches", initial=position.step) as bar:
         saver = _Saver(run, position, bar, config.checkpoint_seconds)
         history = model.fit(
-            dataset, initial_epoch=position.epoch, epochs=position.epoch + 1, verbose=0, callbacks=[saver]
+            dataset,
+            initial_epoch=position.epoch,
+            epochs=position.epoch + 1,
+            steps_per_epoch=steps - position.step,
+            shuffle=False,
+            verbose=0,
+            callbacks=[saver],
         )
     seconds = time.monotonic() - begun
     return {

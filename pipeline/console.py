@@ -10,6 +10,7 @@ from absl import app, flags
 from tqdm import tqdm
 
 _LOG_INTERVAL_SECONDS = 10.0
+_SCALED_FROM = 100_000  # Smaller amounts are shown to the last digit.
 _DEBUG_VARIABLE = "AISLE_DEBUG"
 
 _Result = TypeVar("_Result")
@@ -121,7 +122,7 @@ def progress(label: str, *, total: float | None, unit: str, initial: float = 0) 
         total=total,
         desc=label,
         unit=unit,
-        unit_scale=True,
+        unit_scale=unit == "B" or (total or 0) >= _SCALED_FROM,
         unit_divisor=1024 if unit == "B" else 1000,
         initial=initial,
         dynamic_ncols=terminal,
