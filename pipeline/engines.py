@@ -7,21 +7,19 @@ import logging
 import os
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import psutil
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import files
-from pipeline.console import UserError, fail, progress
+from pipeline import files, workers
+from pipeline.console import UserError, progress
 
 # Without a name Beam would look for a runner to download.
 LOCAL_RUNNER = "FnApiRunner"
+_PARALLEL_BYTES = 256 << 20  # Less is done before a second process has started.
 _POLL_SECONDS = 0.5
-_WORKER_MODULE = "apache_beam.runners.worker.sdk_worker_main"
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.*?)(?: \[while running .*)?$", re.M)
 
 
@@ -58,7 +56,9 @@ class Engine:
         if not elements:
             return
         options = self._with_local_defaults(sum(sizes), len(elements))
-        with _show_progress(label, receipts, sizes), _watch_workers():
+        local = options.get_all_options()["direct_running_mode"] == "multi_processing"
+        watched = workers.watched() if local else contextlib.nullcontext()
+        with watched, _show_progress(label, receipts, sizes):
             try:
                 with beam.Pipeline(options=options) as pipeline:
                     _ = pipeline | "Elements" >> beam.Create(list(elements)) | verb
@@ -69,13 +69,10 @@ class Engine:
         given = PipelineOptions(self._options).get_all_options(drop_default=True)
         if given.get("runner") is not None:
             return PipelineOptions(self._options)
-        workers = min(os.cpu_count() or 1, elements) if work_bytes >= _PARALLEL_BYTES else 1
-        mode = "multi_processing" if workers > 1 else "in_memory"
-        defaults = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+        processes = min(os.cpu_count() or 1, elements) if work_bytes >= _PARALLEL_BYTES else 1
+        mode = "multi_processing" if processes > 1 else "in_memory"
+        defaults = [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
         return PipelineOptions([f"--runner={LOCAL_RUNNER}", *defaults, *self._options])
-
-
-_PARALLEL_BYTES = 256 << 20  # Less is done before a second process has started.
 
 
 def _refuse_unknown(options: Sequence[str]) -> None:
@@ -114,61 +111,9 @@ def _show_progress(label: str, receipts: str, sizes: Sequence[int]) -> Iterator[
             done = len(files.list_files(receipts)) - before
             bar.update(max(0, min(done, len(sizes)) * average - bar.n))
 
-        with _every(_POLL_SECONDS, poll, stop):
+        with workers.every(_POLL_SECONDS, poll, stop):
             yield
         poll()
-
-
-@contextlib.contextmanager
-def _every(seconds: float, call: Callable[[], None], stop: threading.Event) -> Iterator[None]:
-    def loop() -> None:
-        while not stop.wait(seconds):
-            call()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextlib.contextmanager
-def _watch_workers() -> Iterator[None]:
-    """Ends the command when a local worker process dies, for which Beam would wait for ever."""
-    seen: dict[int, psutil.Process] = {}
-    finished = threading.Event()
-
-    def look() -> None:
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if _WORKER_MODULE in child.cmdline():
-                    seen.setdefault(child.pid, child)
-        dead = [pid for pid, process in seen.items() if not _alive(process)]
-        if dead:
-            time.sleep(_POLL_SECONDS)  # A worker that ends because its work is done is no failure.
-            if not finished.is_set():
-                _abandon(seen, dead[0])
-
-    with _every(_POLL_SECONDS, look, finished):
-        yield
-
-
-def _alive(process: psutil.Process) -> bool:
-    return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
-
-
-def _abandon(workers: dict[int, psutil.Process], dead: int) -> None:
-    for worker in workers.values():
-        with contextlib.suppress(psutil.Error):
-            worker.kill()
-    with contextlib.suppress(SystemExit):
-        fail(
-            f"worker process {dead} died, killed from outside or for lack of memory. Nothing is lost: the same "
-            "command continues; --direct_num_workers=1 or a smaller --shard_bytes takes less memory."
-        )
-    os._exit(1)  # Beam's threads wait for the dead worker and cannot be interrupted.
 
 
 def quiet() -> None:
