@@ -3,8 +3,8 @@
 import logging
 import os
 
-# TensorFlow's notices about its own build, at every start; warnings of its C++ part go with them.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow's notices about its own build, at every start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 # Beam warns of an optional package at import, before a command could ask it not to.
 logging.getLogger().addFilter(lambda record: "apitools not found" not in str(record.msg))

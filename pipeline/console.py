@@ -89,6 +89,20 @@ def say(message: str) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def native_stderr_to(path: str) -> Iterator[None]:
+    """Sends to a file what native code and child processes print; this process's Python still reaches the terminal."""
+    ours, before = os.dup(2), sys.stderr
+    try:
+        with open(path, "ab") as file, os.fdopen(os.dup(ours), "w", buffering=1) as sys.stderr:
+            os.dup2(file.fileno(), 2)
+            yield
+    finally:
+        os.dup2(ours, 2)
+        sys.stderr = before
+        os.close(ours)
+
+
 class _Lines:
     """A text file that ends each refresh of a bar with a newline, for logs."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-from pipeline.console import fail
+from pipeline.console import fail, native_stderr_to
 
 _POLL_SECONDS = 0.5
 _WORKER_MODULE = "apache_beam.runners.worker.sdk_worker_main"
@@ -58,19 +57,9 @@ def every(seconds: float, call: Callable[[], None], stop: threading.Event) -> It
 
 @contextlib.contextmanager
 def _output_aside() -> Iterator[str]:
-    """Sends what child processes print on standard error to a file; this process still prints on the terminal."""
-    descriptor, path = tempfile.mkstemp(prefix="aisle-workers-", suffix=".log")
-    ours, before = os.dup(2), sys.stderr
-    try:
-        with os.fdopen(os.dup(ours), "w", buffering=1) as sys.stderr:
-            os.dup2(descriptor, 2)
-            yield path
-    finally:
-        os.dup2(ours, 2)
-        sys.stderr = before
-        os.close(ours)
-        os.close(descriptor)
-        os.unlink(path)
+    """Sends what child processes print on standard error to a file, and yields its path."""
+    with tempfile.NamedTemporaryFile(prefix="aisle-workers-", suffix=".log") as file, native_stderr_to(file.name):
+        yield file.name
 
 
 def _note_workers(seen: dict[int, psutil.Process]) -> None:
