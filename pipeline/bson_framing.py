@@ -84,7 +84,7 @@ def hop(reader: Reader, start: int, stop: int) -> Block:
     return Block(start, window, np.array(_boundaries(window, 0, stop - start), np.int64))
 
 
-def boundaries(data: bytes) -> list[int]:
+def boundaries(data: bytes | memoryview) -> list[int]:
     """Returns where the documents in `data` begin, and where the last whole one ends."""
     return _boundaries(data, 0, len(data))
 

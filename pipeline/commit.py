@@ -111,17 +111,14 @@ def _software() -> dict[str, str]:
 def _seen_in_train(work: WorkFolder, splits: dict[str, Any]) -> np.ndarray:
     """Returns the sorted ids of validation products that share an image with train, by digest.
 
-    Costs 8 bytes of memory for each image of train.
+    Costs 40 bytes of memory for each image of train: half a gigabyte for Cdiscount's.
     """
     if schema.VALIDATION not in splits:
         return np.empty(0, np.int64)
-    train = np.unique(np.concatenate([table.digest for table in _tables(work, splits, schema.TRAIN)]))
-    seen = []
-    for table in _tables(work, splits, schema.VALIDATION):
-        shared = np.isin(table.digest, train)
-        owner = np.repeat(table.product_id, table.num_images)
-        seen.append(owner[shared])
-    return np.unique(np.concatenate(seen))
+    train = np.concatenate([table.digest for table in _tables(work, splits, schema.TRAIN)])
+    validation = _tables(work, splits, schema.VALIDATION)
+    owners = np.concatenate([np.repeat(table.product_id, table.num_images) for table in validation])
+    return np.unique(owners[np.isin(np.concatenate([table.digest for table in validation]), train)])
 
 
 def _tables(work: WorkFolder, splits: dict[str, Any], split: str) -> list[manifest.Records]:

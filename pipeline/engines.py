@@ -18,7 +18,6 @@ from pipeline.console import UserError, progress
 
 # Without a name Beam would look for a runner to download.
 LOCAL_RUNNER = "FnApiRunner"
-_PARALLEL_BYTES = 256 << 20  # Less is done before a second process has started.
 _POLL_SECONDS = 0.5
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.*?)(?: \[while running .*)?$", re.M)
 
@@ -39,7 +38,14 @@ class Engine:
         self._options = list(options)
 
     def map(
-        self, verb: beam.PTransform, elements: Sequence[Any], *, receipts: str, label: str, sizes: Sequence[int]
+        self,
+        verb: beam.PTransform,
+        elements: Sequence[Any],
+        *,
+        receipts: str,
+        label: str,
+        sizes: Sequence[int],
+        bytes_per_process: int,
     ) -> None:
         """Applies a transform to every element; returns when all are done.
 
@@ -49,13 +55,15 @@ class Engine:
           receipts: Folder in which each element leaves one file when it is done.
           label: What is being done, for the progress bar.
           sizes: Bytes of work of each element.
+          bytes_per_process: Work that is done before another process of this
+            machine has started, which takes it about a second.
 
         Raises:
           UserError: A task failed; the message is that of the failure.
         """
         if not elements:
             return
-        options = self._with_local_defaults(sum(sizes), len(elements))
+        options = self._with_local_defaults(min(len(elements), 1 + sum(sizes) // bytes_per_process))
         local = options.get_all_options()["direct_running_mode"] == "multi_processing"
         watched = workers.watched() if local else contextlib.nullcontext()
         with watched, _show_progress(label, receipts, sizes):
@@ -65,11 +73,11 @@ class Engine:
             except Exception as error:
                 raise _unwrapped(error) from error
 
-    def _with_local_defaults(self, work_bytes: int, elements: int) -> PipelineOptions:
+    def _with_local_defaults(self, most_processes: int) -> PipelineOptions:
         given = PipelineOptions(self._options).get_all_options(drop_default=True)
         if given.get("runner") is not None:
             return PipelineOptions(self._options)
-        processes = min(os.cpu_count() or 1, elements) if work_bytes >= _PARALLEL_BYTES else 1
+        processes = min(os.cpu_count() or 1, most_processes)
         mode = "multi_processing" if processes > 1 else "in_memory"
         defaults = [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
         return PipelineOptions([f"--runner={LOCAL_RUNNER}", *defaults, *self._options])

@@ -5,18 +5,16 @@ Any other path is local and goes through the operating system, which alone
 offers fsync, vectored writes and an atomic rename.
 """
 
-import itertools
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TEMPORARY = ".tmp-"
-_BUFFERS_PER_WRITE = 1024  # IOV_MAX on Linux and macOS.
 
 
 def is_remote(path: str) -> bool:
@@ -55,8 +53,8 @@ def write(path: str, buffers: Iterable[bytes]) -> None:
 
     Args:
       path: Where the file goes; its folder is made where it is missing.
-      buffers: The content, in order. Many small buffers are written without
-        being joined first, so the peak memory is that of the buffers.
+      buffers: The content, in order. Each is one call to the system or more;
+        megabytes at a time go best.
 
     Raises:
       OSError: The disk is full or the folder cannot be written. No part of
@@ -71,9 +69,10 @@ def write(path: str, buffers: Iterable[bytes]) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            remaining = iter(buffers)
-            while vector := list(itertools.islice(remaining, _BUFFERS_PER_WRITE)):
-                _write_vector(descriptor, vector)
+            for buffer in buffers:
+                rest = memoryview(buffer)
+                while rest:  # One call may write less: at most 2 GiB, or until the disk is full.
+                    rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -94,15 +93,6 @@ def _write_remote(path: str, buffers: Iterable[bytes]) -> None:
     with _filesystems().create(path, compression_type="uncompressed") as file:
         for buffer in buffers:
             file.write(buffer)
-
-
-def _write_vector(descriptor: int, buffers: Sequence[bytes]) -> None:
-    expected = sum(map(len, buffers))
-    written = os.writev(descriptor, buffers)
-    if written < expected:  # Interrupted, or the end of the disk is near.
-        rest = memoryview(b"".join(buffers))[written:]
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
 
 
 def _sync_folder(folder: str) -> None:

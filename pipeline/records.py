@@ -21,8 +21,6 @@ from pipeline.taxonomy import Taxonomy
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK_DELTA = 0xA282EAD8
-HEADER_BYTES = 12
-FOOTER_BYTES = 4
 
 _INT32_ELEMENT, _ARRAY_ELEMENT, _DOCUMENT_ELEMENT, _BINARY_ELEMENT = b"\x10", b"\x04", b"\x03", b"\x05"
 _MAX_IMAGES = 64  # Of the common layout; products with more take the general way.
@@ -35,6 +33,7 @@ if google_crc32c.implementation != "c":
     )
 
 Buffer = bytes | memoryview
+extend_crc = google_crc32c.extend  # (crc32c so far, bytes) to the crc32c of all.
 
 
 class RefusedDocument(Exception):
@@ -234,34 +233,40 @@ class Encoder:
         self._constant: dict[int, tuple[bytes, bytes]] = {}  # By category: before and after the images.
         self._headers: dict[int, bytes] = {}  # By length: a dump has few, and each costs a crc.
 
-    def frame(self, product: Product) -> tuple[bytes, bytes, bytes]:
-        """Returns the header, the serialized example and the footer of a product's record.
+    def frame(self, product: Product) -> list[Buffer]:
+        """Returns the bytes of a product's record: header, serialized example, footer.
+
+        They come as buffers to be written one after another, in which the
+        pictures are the product's own: to join them would cost more than all else.
 
         Raises:
           KeyError: The category is not in the tree.
         """
         product_id, category_id, pictures = product
         before, after = self._constant.get(category_id) or self._encode_category(category_id)
-        parts: list[Buffer] = [b"", before, b""]
-        size = 0
-        for picture in pictures:
-            count = len(picture)
-            header = b"\x0a" + (_VARINTS[count] if count < _SMALL else _encode_varint(count))
-            parts += (header, picture)
-            size += len(header) + count
-        parts[2] = images_header = _feature_header(_IMAGES_ENTRY, b"\x0a", size)
-        identifier = _int64_feature(_PRODUCT_ID_ENTRY, product_id)
-        parts += (after, identifier)
-        size += len(before) + len(images_header) + len(after) + len(identifier)
-        parts[0] = b"\x0a" + (_VARINTS[size] if size < _SMALL else _encode_varint(size))
-        payload = b"".join(parts)
-        return self._header(len(payload)), payload, masked_crc(payload)
+        headers = [b"\x0a" + _varint(len(picture)) for picture in pictures]
+        size = sum(map(len, headers)) + sum(map(len, pictures))
+        lead = before + _feature_header(_IMAGES_ENTRY, b"\x0a", size)
+        trail = after + _int64_feature(_PRODUCT_ID_ENTRY, product_id)
+        size += len(lead) + len(trail)
+        outer = b"\x0a" + _varint(size)
+        lead = outer + lead
+        buffers: list[Buffer] = [self._header(len(outer) + size)]
+        crc = 0
+        for header, picture in zip(headers, pictures, strict=True):
+            lead += header
+            crc = extend_crc(extend_crc(crc, lead), bytes(picture))  # It takes bytes; the copy stays in the cache.
+            buffers += (lead, picture)
+            lead = b""
+        trail = lead + trail
+        buffers.append(trail + _masked(extend_crc(crc, trail)))
+        return buffers
 
     def _header(self, length: int) -> bytes:
         header = self._headers.get(length)
         if header is None:
             packed = _LENGTH.pack(length)
-            header = self._headers[length] = packed + masked_crc(packed)
+            header = self._headers[length] = packed + _masked(extend_crc(0, packed))
         return header
 
     def _encode_category(self, category_id: int) -> tuple[bytes, bytes]:
@@ -278,9 +283,8 @@ class Encoder:
         return encoded
 
 
-def masked_crc(data: bytes) -> bytes:
-    """Returns TFRecord's masked crc32c of some bytes, as 4 bytes."""
-    crc = google_crc32c.value(data)
+def _masked(crc: int) -> bytes:
+    """Returns a crc32c as TFRecord writes it, 4 bytes."""
     return _CRC.pack((((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
 
 

@@ -17,6 +17,7 @@ from pipeline.taxonomy import Taxonomy
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
+_INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 512 << 20
 _CATEGORIES_NAME = "category_names.csv"
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
@@ -97,6 +98,7 @@ def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: Work
         receipts=os.path.dirname(work.index(0)),
         label="indexing",
         sizes=[part.stop - part.start for part, path, _ in tasks if not files.exists(path)],
+        bytes_per_process=_INDEX_BYTES_PER_PROCESS,
     )
     found = [(part, index.Index.load(path)) for part, path, _ in tasks]
     return [index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))]
@@ -113,6 +115,7 @@ def _write(engine: Engine, sources: Sequence[Source], output: str, work: WorkFol
         receipts=work.receipts,
         label="writing shards",
         sizes=[shard_bytes for _ in missing],
+        bytes_per_process=_WRITE_BYTES_PER_PROCESS,
     )
 
 
@@ -146,9 +149,11 @@ class _IndexRange(beam.DoFn):
 class _WriteShard(beam.DoFn):
     def __init__(self, output: str) -> None:
         self._output = output
+        self._writer: write.ShardWriter | None = None  # Of the worker that this function comes to.
 
     def process(self, shard: int) -> Iterator[int]:
-        _retry(lambda: write.write_shard(self._output, shard))
+        writer = self._writer = self._writer or write.ShardWriter(self._output)
+        _retry(lambda: writer.write(shard))
         yield shard
 
 

@@ -72,6 +72,21 @@ class Reader:
             start, length = start + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, start: int, buffer: memoryview) -> int:
+        """Fills a buffer from offset `start`; returns the number of bytes, fewer at the end of the file."""
+        filled = 0
+        while filled < len(buffer):
+            if files.is_remote(self.path):
+                part = self.read(start + filled, len(buffer) - filled)
+                count = len(part)
+                buffer[filled : filled + count] = part
+            else:
+                count = os.preadv(self._file.fileno(), [buffer[filled:]], start + filled)
+            if not count:
+                break
+            filled += count
+        return filled
+
     def window(self, start: int, length: int) -> memoryview:
         """Returns a view like `read` does, which reads a local page only when it is touched."""
         length = min(length, self.size - start)
