@@ -148,7 +148,8 @@ def _keys(content: Mapping[str, Any], fields: Fields) -> tuple[int, int]:
 def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64_RANGE:
+    # A range looks at its numbers one by one for a subclass of int, such as bson.Int64.
+    if not isinstance(value, int) or isinstance(value, bool) or int(value) not in _INT64_RANGE:
         raise RefusedDocument(f"{name} is {value!r}, of type {type(value).__name__}; expected a whole number")
     return int(value)
 
