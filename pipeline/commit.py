@@ -33,13 +33,14 @@ def commit(config: ShardConfig, sources: Sequence[Source], work: WorkFolder) -> 
     totals = files.read_json(work.plan)
     receipts = [files.read_json(work.receipt(shard)) for shard in range(totals["shards"])]
     refusals = [*totals["refusals"], *(refusal for receipt in receipts for refusal in receipt["refusals"])]
+    left_out = refusals + totals["skipped"]
     splits = {
         split: [receipt["splits"][split] for receipt in receipts] for split, count in totals["splits"].items() if count
     }
-    _check_tiling(sources, splits, refusals)
+    _check_tiling(sources, splits, left_out)
     _check_refusals(config, sources, splits, refusals)
     _check_images(config, splits)
-    _describe(config, sources, splits, refusals, work)
+    _describe(config, sources, splits, left_out, work)
     _make_visible(config, work)
     return manifest.Manifest.load(config.output)
 

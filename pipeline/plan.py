@@ -17,7 +17,7 @@ from pipeline.index import Index, Refusal
 from pipeline.shard_config import ERROR, ShardConfig, WorkFolder
 from pipeline.taxonomy import Taxonomy
 
-DROPPED = 255  # Split code of a document that was refused.
+DROPPED = 255  # Split code of a document that is skipped.
 _SHOWN = 5  # Examples named in an error.
 # Seeds of independent choices are kept apart by these.
 _SPLIT_SALT, _QUOTA_SALT, _PIECE_SALT = 0x51, 0x52, 0x53
@@ -60,7 +60,8 @@ def make_plan(config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | No
       work: Where the plans go.
 
     Returns:
-      The totals: number of shards, documents by split, refusals.
+      The totals: number of shards, documents by split, parts of the input that
+      make no product, and documents that the options say to skip.
 
     Raises:
       UserError: An id stands twice or a category is not in the tree, and the
@@ -70,16 +71,16 @@ def make_plan(config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | No
     if not len(table.starts):
         raise UserError(f"{', '.join(config.inputs)}: no whole document found; expected a dump by mongodump.")
     tree = tree or taxonomy.flat(np.unique(table.category_ids[table.category_ids != schema.NO_CATEGORY]).tolist())
-    refused = _repeated_ids(table, config) | _unknown_categories(table, tree, config)
+    skipped = _repeated_ids(table, config) | _unknown_categories(table, tree, config)
     codes = split_codes(table.product_ids, table.category_ids, config.validation_fraction, config.seed)
-    codes[list(refused)] = DROPPED
+    codes[list(skipped)] = DROPPED
     shards = _write_shard_plans(table, codes, config, work)
     tree.save(f"{work.root}/{taxonomy.FILE_NAME}")
     totals = {
         "shards": shards,
         "splits": {split: int((codes == code).sum()) for code, split in enumerate(schema.SPLITS)},
-        "refusals": [refusal for index in indexes for refusal in index.refusals]
-        + [_refusal(table, number, reason) for number, reason in sorted(refused.items())],
+        "refusals": [refusal for index in indexes for refusal in index.refusals],
+        "skipped": [_refusal(table, number, reason) for number, reason in sorted(skipped.items())],
     }
     files.write_json(work.plan, totals)
     return totals

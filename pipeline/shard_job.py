@@ -72,8 +72,9 @@ def _open_work(config: ShardConfig, sources: Sequence[Source], tree: Taxonomy | 
     if files.exists(work.job):
         begun = files.read_json(work.job)
         changed = [name for name in identity if identity[name] != begun.get(name)]
-        if not changed:
+        if not changed or _keeps_index(changed, work):
             files.sweep_temporaries(work.root)
+            files.write_json(work.job, identity)
             return
         if not config.overwrite:
             raise UserError(
@@ -82,6 +83,11 @@ def _open_work(config: ShardConfig, sources: Sequence[Source], tree: Taxonomy | 
             )
     files.remove_tree(work.root)
     files.write_json(work.job, identity)
+
+
+def _keeps_index(changed: Sequence[str], work: WorkFolder) -> bool:
+    """Tells whether all that is done so far is an index, and the changed options come after it."""
+    return not files.exists(work.plan) and not {"sources", "fields", "version"} & set(changed)
 
 
 def _differences(names: Sequence[str], begun: dict[str, Any], now: dict[str, Any]) -> str:

@@ -17,8 +17,10 @@ from model.checkpoint import Position
 from model.config import TrainConfig
 from model.run import Run
 from pipeline import input as input_pipeline
-from pipeline import schema
+from pipeline import schema, shard_job
 from pipeline.manifest import Manifest
+from pipeline.shard_config import ShardConfig
+from tools import synthetic_catalogue
 
 
 class _KilledError(Exception):
@@ -59,53 +61,44 @@ def _steps(run: Run, data: Manifest) -> int:
     return input_pipeline.steps_per_epoch(data, run.config.input)
 
 
-# An epoch has 6 batches, and each saves; save 7 is that of the first epoch's end, with which stage "head" ends.
-@pytest.mark.parametrize(
-    ("number", "before", "expected"),
-    [
-        (1, True, None),
-        (1, False, Position(0, 1, 1)),
-        (4, False, Position(0, 4, 4)),
-        (6, False, Position(0, 6, 6)),
-        (7, False, Position(1, 0, 6)),
-        (8, True, Position(1, 0, 6)),
-        (10, False, Position(1, 3, 9)),
-        (14, True, Position(1, 6, 12)),
-        (14, False, Position(2, 0, 12)),
-    ],
-)
+def _train_until_killed(run: Run, data: Manifest, number: int, *, before: bool) -> Position | None:
+    """Returns where the newest checkpoint stands after the kill."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(_KilledError):
+        _kill_at_save(patch, number, before=before)
+        trainer.train(run, data)
+    path = checkpoint.newest(run.checkpoints)
+    return None if path is None else checkpoint.position(path)
+
+
+# An epoch has 6 batches, of which 5 save, and then its end, with which stage "head" ends as well.
+@pytest.mark.parametrize(("number", "expected"), [(3, Position(0, 3, 3)), (9, Position(1, 3, 9))])
 def test_a_resumed_run_ends_in_the_weights_of_an_undisturbed_one(
-    number: int,
-    before: bool,
-    expected: Position | None,
-    tmp_path: Path,
-    train_data: Manifest,
-    trained_run: Run,
-    monkeypatch: pytest.MonkeyPatch,
+    number: int, expected: Position, tmp_path: Path, train_data: Manifest, trained_run: Run
 ) -> None:
     run = Run.begin(str(tmp_path), replace(trained_run.config, checkpoint_seconds=0), train_data)
-    assert _steps(run, train_data) == 6
-    with monkeypatch.context() as patch, pytest.raises(_KilledError):
-        _kill_at_save(patch, number, before=before)
-        trainer.train(run, train_data)
-    path = checkpoint.newest(run.checkpoints)
-    assert (path and checkpoint.position(path)) == expected
-
+    assert _train_until_killed(run, train_data, number, before=False) == expected
     trainer.train(Run.begin(str(tmp_path), trained_run.config, train_data), train_data)
     _assert_same_end(run, trained_run)
 
 
-def test_a_run_that_is_killed_twice_ends_in_the_same_weights(
-    tmp_path: Path, train_data: Manifest, trained_run: Run, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_weights(
+    tmp_path: Path, train_data: Manifest, trained_run: Run
 ) -> None:
     run = Run.begin(str(tmp_path), replace(trained_run.config, checkpoint_seconds=0), train_data)
-    for number in (5, 6):
-        with monkeypatch.context() as patch, pytest.raises(_KilledError):
-            _kill_at_save(patch, number, before=False)
-            trainer.train(run, train_data)
+    for number, before, expected in (
+        (1, True, None),
+        (1, False, Position(0, 1, 1)),
+        (4, False, Position(0, 5, 5)),
+        (1, True, Position(0, 5, 5)),  # During validation.
+        (1, False, Position(1, 0, 6)),
+        (1, True, Position(1, 0, 6)),
+        (5, False, Position(1, 5, 11)),
+        (1, False, Position(2, 0, 12)),
+    ):
+        assert _train_until_killed(run, train_data, number, before=before) == expected
     trainer.train(run, train_data)
     _assert_same_end(run, trained_run)
-    assert [record["epoch"] for record in _records(run)] == [1, 2]
+    assert len(os.listdir(run.checkpoints)) == 2
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path: Path, train_data: Manifest, trained_run: Run) -> None:
@@ -140,22 +133,22 @@ def test_tensorboard_shows_each_epoch_once(trained_run: Run) -> None:
     assert values == pytest.approx([record["loss"] for record in records])
 
 
-def test_checkpoints_in_between_change_nothing(tmp_path: Path, train_data: Manifest, trained_run: Run) -> None:
-    run = Run.begin(str(tmp_path), replace(trained_run.config, checkpoint_seconds=0), train_data)
-    trainer.train(run, train_data)
-    _assert_same_end(run, trained_run)
-    assert len(os.listdir(run.checkpoints)) == 2
+def test_data_without_a_validation_split_are_trained_on(
+    tmp_path: Path, catalogue: Path, train_config: TrainConfig
+) -> None:
+    inputs = (str(catalogue / synthetic_catalogue.TRAIN),)
+    shards = str(tmp_path / "shards")
+    data = shard_job.run(ShardConfig(inputs=inputs, output=shards, validation_fraction=0, shard_bytes=400 << 10))
+    run = Run.begin(str(tmp_path / "run"), replace(train_config, stages="head:1"), data)
+    trainer.train(run, data)
+    [record] = _records(run)
+    assert "validation" not in record
+    assert checkpoint.newest(run.checkpoints) is not None
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"optimizer": "adamw"}, "adamw"),
-        ({"optimizer": "sgd", "warmup": 0.0}, "SGD"),
-    ],
-)
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw", "warmup": 0.5}, {"optimizer": "sgd", "warmup": 0.0}])
 def test_the_rate_of_a_stage_falls_to_nothing(
-    changes: dict[str, Any], expected: str, tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+    changes: dict[str, Any], tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
     config = replace(train_config, stages="head:1@0.1", **changes)
     run = Run.begin(str(tmp_path), config, train_data)
