@@ -18,12 +18,15 @@ _SHOWN = 3
 _COPY_BYTES = 16 << 20
 
 
-def commit(config: ShardConfig, sources: Sequence[Source], work: WorkFolder) -> manifest.Manifest:
+def commit(
+    config: ShardConfig, sources: Sequence[Source], dumps: Sequence[Source], work: WorkFolder
+) -> manifest.Manifest:
     """Makes the written shards a dataset at its final place.
 
     Args:
       config: The options.
       sources: The inputs as they were when the job began.
+      dumps: The same, decompressed.
       work: Where the shards are.
 
     Raises:
@@ -37,19 +40,20 @@ def commit(config: ShardConfig, sources: Sequence[Source], work: WorkFolder) -> 
     splits = {
         split: [receipt["splits"][split] for receipt in receipts] for split, count in totals["splits"].items() if count
     }
-    _check_tiling(sources, splits, left_out)
+    _check_tiling(dumps, splits, left_out)
     _check_refusals(config, sources, splits, refusals)
     _check_images(config, splits)
+    _quarantine(sources, dumps, left_out, work)
     _describe(config, sources, splits, left_out, work)
     _make_visible(config, work)
     return manifest.Manifest.load(config.output)
 
 
-def _check_tiling(sources: Sequence[Source], splits: dict[str, Any], refusals: Sequence[Any]) -> None:
-    """Checks that every byte of the input went into one record or one refusal."""
+def _check_tiling(dumps: Sequence[Source], splits: dict[str, Any], refusals: Sequence[Any]) -> None:
+    """Checks that every byte of the decompressed input went into one record or one refusal."""
     recorded = sum(shard["source_bytes"] for shards in splits.values() for shard in shards)
     refused = sum(end - start for _, start, end, _ in refusals)
-    expected = sum(source.size for source in sources)
+    expected = sum(dump.size for dump in dumps)
     if recorded + refused != expected:
         raise RuntimeError(
             f"{recorded} bytes in records and {refused} refused are not the {expected} bytes of the input."
@@ -93,7 +97,6 @@ def _describe(
     files.write_json(os.path.join(work.root, "dataset_info.json"), tfds_metadata.dataset_info(splits))
     listed = "".join(f"{product_id}\n" for product_id in seen.tolist())
     files.write(os.path.join(work.root, manifest.SEEN_IN_TRAIN), [listed.encode()])
-    _quarantine(sources, refusals, work)
     details = config.identity(sources, tree.fingerprint) | {
         "splits": splits,
         "refused": {"parts": len(refusals), "bytes": sum(end - start for _, start, end, _ in refusals)},
@@ -127,7 +130,7 @@ def _tables(work: WorkFolder, splits: dict[str, Any], split: str) -> list[manife
     return [manifest.read_records(os.path.join(work.root, name)) for name in names]
 
 
-def _quarantine(sources: Sequence[Source], refusals: Sequence[Any], work: WorkFolder) -> None:
+def _quarantine(sources: Sequence[Source], dumps: Sequence[Source], refusals: Sequence[Any], work: WorkFolder) -> None:
     """Keeps the refused bytes in one file, and in another where they came from and why."""
     if not refusals:
         return
@@ -137,13 +140,13 @@ def _quarantine(sources: Sequence[Source], refusals: Sequence[Any], work: WorkFo
         lines.append({"source": sources[file].path, "start": start, "end": end, "reason": reason, "at": position})
         position += end - start
     folder = os.path.join(work.root, _QUARANTINE)
-    files.write(os.path.join(folder, "refused.bin"), _refused_bytes(sources, refusals))
+    files.write(os.path.join(folder, "refused.bin"), _refused_bytes(dumps, refusals))
     files.write_json(os.path.join(folder, "refused.json"), lines)
 
 
-def _refused_bytes(sources: Sequence[Source], refusals: Sequence[Any]) -> Iterator[bytes]:
+def _refused_bytes(dumps: Sequence[Source], refusals: Sequence[Any]) -> Iterator[bytes]:
     for file, start, end, _ in refusals:
-        with Reader(sources[file].path) as reader:
+        with Reader(dumps[file].path) as reader:
             for position in range(start, end, _COPY_BYTES):
                 yield reader.read(position, min(_COPY_BYTES, end - position))
 

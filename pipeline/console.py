@@ -42,12 +42,18 @@ def run(
 
 def parse_flags(argv: Sequence[str]) -> Sequence[str]:
     """Parses the command's flags; anything else on the command line is an error."""
+    rest = parse_flags_and_arguments(argv)
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: options are given as --name=value.")
+    return rest
+
+
+def parse_flags_and_arguments(argv: Sequence[str]) -> Sequence[str]:
+    """Parses the command's flags and leaves positional arguments; an unknown flag is an error."""
     try:
         rest: Sequence[str] = flags.FLAGS(argv)
     except flags.Error as error:
         raise UserError(f"{error}. Run with --help for the flags.") from None
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: options are given as --name=value.")
     return rest
 
 

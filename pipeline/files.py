@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TEMPORARY = ".tmp-"
@@ -41,6 +41,14 @@ def read(path: str) -> bytes:
             return bytes(file.read())
     with open(path, "rb") as file:
         return file.read()
+
+
+def open_stream(path: str) -> IO[bytes]:
+    """Opens a file for reading from its beginning to its end."""
+    if is_remote(path):
+        stream: IO[bytes] = _filesystems().open(path, compression_type="uncompressed")
+        return stream
+    return open(path, "rb")
 
 
 def read_json(path: str) -> Any:

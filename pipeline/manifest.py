@@ -116,7 +116,7 @@ class Manifest:
             raise UserError(f"{path} {what}; expected {shard.bytes} bytes. Restore the file, or shard the input again.")
 
     def summary(self) -> str:
-        """Returns a few lines for people: what is in the dataset, and what to do with it."""
+        """Returns a few lines for people: what is in the dataset."""
         lines = [
             f"{split:>12}: {sum(shard.records for shard in shards):>10,} products"
             f" {sum(shard.images for shard in shards):>12,} images"
@@ -125,11 +125,13 @@ class Manifest:
         ]
         if parts := self.details["refused"]["parts"]:
             lines.append(f"{'refused':>12}: {parts:>10,} parts of the input, kept in {self.path('quarantine')}")
+        return "\n".join(lines)
+
+    def next_command(self) -> str:
+        """Returns the command that comes after sharding."""
         if schema.TRAIN in self.splits:
-            following = f"python -m model.train --flagfile=simple_cnn.flags --data {self.folder} --workdir RUN"
-        else:
-            following = f"python -m export.predict --run RUN --data {self.folder} --output submission.csv"
-        return "\n".join([*lines, f"Wrote {self.folder}. Next: {following}"])
+            return f"python -m model.train --flagfile=simple_cnn.flags --data {self.folder} --workdir RUN"
+        return f"python -m export.predict --run RUN --data {self.folder} --output submission.csv"
 
     def path(self, name: str) -> str:
         """Returns the path of a file of the dataset."""

@@ -50,17 +50,20 @@ class Table:
         return cls(np.concatenate(numbers), *joined)
 
 
-def make_plan(config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | None, work: WorkFolder) -> dict[str, Any]:
+def make_plan(
+    config: ShardConfig, dumps: Sequence[str], indexes: Sequence[Index], tree: Taxonomy | None, work: WorkFolder
+) -> dict[str, Any]:
     """Decides everything about the shards, and writes a small plan for each.
 
     Args:
       config: The options.
-      indexes: The proven index of each input.
+      dumps: Path of the plain BSON file of each input.
+      indexes: The proven index of each.
       tree: The categories; None for a flat tree of those in the documents.
       work: Where the plans go.
 
     Returns:
-      The totals: number of shards, documents by split, parts of the input that
+      The totals: the dumps, number of shards, documents by split, parts of the input that
       make no product, and documents that the options say to skip.
 
     Raises:
@@ -77,6 +80,7 @@ def make_plan(config: ShardConfig, indexes: Sequence[Index], tree: Taxonomy | No
     shards = _write_shard_plans(table, codes, config, work)
     tree.save(f"{work.root}/{taxonomy.FILE_NAME}")
     totals = {
+        "dumps": list(dumps),
         "shards": shards,
         "splits": {split: int((codes == code).sum()) for code, split in enumerate(schema.SPLITS)},
         "refusals": [refusal for index in indexes for refusal in index.refusals],

@@ -1,9 +1,8 @@
 """One product, from its BSON document to the bytes of a TFRecord.
 
 The record is a serialized `tf.train.Example` (the protocol-buffer wire format,
-https://protobuf.dev/programming-guides/encoding/) in TFRecord framing
-(https://www.tensorflow.org/tutorials/load_data/tfrecord): written by hand,
-since what is the same for all products of a category is encoded only once.
+https://protobuf.dev/programming-guides/encoding/), written by hand, since what
+is the same for all products of a category is encoded only once.
 """
 
 import struct
@@ -13,27 +12,15 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import bson
-import google_crc32c
 
-from pipeline import schema
+from pipeline import schema, tfrecord
 from pipeline.taxonomy import Taxonomy
-
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
-_CRC_MASK_DELTA = 0xA282EAD8
 
 _INT32_ELEMENT, _ARRAY_ELEMENT, _DOCUMENT_ELEMENT, _BINARY_ELEMENT = b"\x10", b"\x04", b"\x03", b"\x05"
 _MAX_IMAGES = 64  # Of the common layout; products with more take the general way.
 _INT64_RANGE = range(-(1 << 63), 1 << 63)
 
-if google_crc32c.implementation != "c":
-    raise ImportError(
-        "google-crc32c has no compiled implementation here, and its Python one is 700 times slower; "
-        "install a wheel for this platform: pip install --force-reinstall google-crc32c."
-    )
-
 Buffer = bytes | memoryview
-extend_crc = google_crc32c.extend  # (crc32c so far, bytes) to the crc32c of all.
 
 
 class RefusedDocument(Exception):
@@ -200,7 +187,7 @@ class CommonLayout:
         if pictures is None:
             return None
         if array_end == end - 1:
-            return None if buffer[end - 2] else Product(product_id, schema.NO_CATEGORY, pictures)
+            return None if buffer[end - 2] or buffer[end - 1] else Product(product_id, schema.NO_CATEGORY, pictures)
         if end - array_end + 1 != self._tail_bytes:
             return None
         prefix, category_id, zero = self._tail(buffer, array_end - 1)
@@ -232,7 +219,6 @@ class Encoder:
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._taxonomy = taxonomy
         self._constant: dict[int, tuple[bytes, bytes]] = {}  # By category: before and after the images.
-        self._headers: dict[int, bytes] = {}  # By length: a dump has few, and each costs a crc.
 
     def frame(self, product: Product) -> list[Buffer]:
         """Returns the bytes of a product's record: header, serialized example, footer.
@@ -248,27 +234,20 @@ class Encoder:
         headers = [b"\x0a" + _varint(len(picture)) for picture in pictures]
         size = sum(map(len, headers)) + sum(map(len, pictures))
         lead = before + _feature_header(_IMAGES_ENTRY, b"\x0a", size)
-        trail = after + _int64_feature(_PRODUCT_ID_ENTRY, product_id)
+        trail = after + identifier(product_id)
         size += len(lead) + len(trail)
         outer = b"\x0a" + _varint(size)
         lead = outer + lead
-        buffers: list[Buffer] = [self._header(len(outer) + size)]
-        crc = 0
+        buffers: list[Buffer] = [tfrecord.header(len(outer) + size)]
+        crc, extend = 0, tfrecord.extend_crc
         for header, picture in zip(headers, pictures, strict=True):
             lead += header
-            crc = extend_crc(extend_crc(crc, lead), bytes(picture))  # It takes bytes; the copy stays in the cache.
+            crc = extend(extend(crc, lead), bytes(picture))  # It takes bytes; the copy stays in the cache.
             buffers += (lead, picture)
             lead = b""
         trail = lead + trail
-        buffers.append(trail + _masked(extend_crc(crc, trail)))
+        buffers.append(trail + tfrecord.masked(extend(crc, trail)))
         return buffers
-
-    def _header(self, length: int) -> bytes:
-        header = self._headers.get(length)
-        if header is None:
-            packed = _LENGTH.pack(length)
-            header = self._headers[length] = packed + _masked(extend_crc(0, packed))
-        return header
 
     def _encode_category(self, category_id: int) -> tuple[bytes, bytes]:
         levels = range(1, self._taxonomy.num_levels + 1)
@@ -284,9 +263,9 @@ class Encoder:
         return encoded
 
 
-def _masked(crc: int) -> bytes:
-    """Returns a crc32c as TFRecord writes it, 4 bytes."""
-    return _CRC.pack((((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
+def identifier(product_id: int) -> bytes:
+    """Returns the bytes with which the record of a product ends: its id as a feature."""
+    return _int64_feature(_PRODUCT_ID_ENTRY, product_id)
 
 
 def _encode_varint(value: int) -> bytes:

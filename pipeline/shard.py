@@ -61,7 +61,8 @@ def main(argv: Sequence[str]) -> None:
         tolerate_damage=_TOLERATE_DAMAGE.value,
         overwrite=_OVERWRITE.value,
     )
-    console.say(shard_job.run(config, argv[1:]).summary())
+    data = shard_job.run(config, argv[1:])
+    console.say(f"{data.summary()}\nWrote {data.folder}. Next: {data.next_command()}")
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ class ShardConfig:
 
 
 def default_output(inputs: Sequence[str]) -> str:
-    """Returns `<first input without .bson>-shards`, beside the first input."""
-    stem = os.path.splitext(inputs[0].rstrip("/"))[0]
+    """Returns `<first input without .bson or .bson.gz>-shards`, beside the first input."""
+    stem = os.path.splitext(inputs[0].rstrip("/"))[0].removesuffix(".bson")
     return stem.replace("*", "").rstrip("-_./") + "-shards"
 
 
@@ -101,6 +101,10 @@ class WorkFolder:
     def job(self) -> str:
         """The options that the work was begun with."""
         return os.path.join(self.scratch, "job.json")
+
+    def spool(self, number: int) -> str:
+        """Content of a compressed input."""
+        return os.path.join(self.scratch, "spool", f"{number:05d}.bson")
 
     def index(self, number: int) -> str:
         """Index of one range of the inputs."""

@@ -3,23 +3,23 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import apache_beam as beam
 
-from pipeline import commit, files, index, manifest, plan, taxonomy, write
-from pipeline.console import UserError
+from pipeline import commit, compression, files, index, manifest, plan, taxonomy, write
+from pipeline.console import UserError, progress
 from pipeline.engines import Engine
 from pipeline.records import Fields
 from pipeline.shard_config import ShardConfig, WorkFolder
-from pipeline.source import Reader, Source, find
+from pipeline.source import Source, find, stat
 from pipeline.taxonomy import Taxonomy
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
 _INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 512 << 20
 _CATEGORIES_NAME = "category_names.csv"
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 _Result = TypeVar("_Result")
 
@@ -37,29 +37,21 @@ def run(config: ShardConfig, beam_options: Sequence[str] = ()) -> manifest.Manif
     """
     engine = Engine(beam_options)
     sources = find(config.inputs)
-    for source in sources:
-        _refuse_compressed(source)
     tree = taxonomy.from_csv(config.categories) if config.categories else None
     work = WorkFolder(config.output)
     _open_work(config, sources, tree, work)
+    dumps = _decompressed(sources, work)
     if not files.exists(work.plan):
-        plan.make_plan(config, _index(engine, sources, config.fields, work), tree, work)
-    _write(engine, sources, config.output, work)
-    return commit.commit(config, sources, work)
+        indexes = _index(engine, dumps, config.fields, work)
+        plan.make_plan(config, [dump.path for dump in dumps], indexes, tree, work)
+    _write(engine, dumps, config.output, work)
+    return commit.commit(config, sources, dumps, work)
 
 
 def beside(inputs: Sequence[str]) -> str | None:
     """Returns the path of the category tree beside the first input, if it is there."""
     path = os.path.join(os.path.dirname(inputs[0]), _CATEGORIES_NAME)
     return path if files.exists(path) else None
-
-
-def _refuse_compressed(source: Source) -> None:
-    with Reader(source.path) as reader:
-        begin = reader.read(0, 6)
-    for magic, name in _COMPRESSED.items():
-        if begin.startswith(magic):
-            raise UserError(f"{source.path} is compressed with {name}; expected BSON. Decompress it first.")
 
 
 def _open_work(config: ShardConfig, sources: Sequence[Source], tree: Taxonomy | None, work: WorkFolder) -> None:
@@ -92,6 +84,22 @@ def _keeps_index(changed: Sequence[str], work: WorkFolder) -> bool:
 
 def _differences(names: Sequence[str], begun: dict[str, Any], now: dict[str, Any]) -> str:
     return ", ".join(f"{name} was {begun.get(name)!r} and is {now[name]!r}" for name in names)
+
+
+def _decompressed(sources: Sequence[Source], work: WorkFolder) -> list[Source]:
+    """Returns the inputs as plain BSON files; a compressed one is written beside the work, once."""
+    packed = {number: source for number, source in enumerate(sources) if compression.kind(source.path)}
+    missing = {number: source for number, source in packed.items() if not files.exists(work.spool(number))}
+    if missing:
+        total = sum(source.size for source in missing.values())
+        with progress("decompressing", total=total, unit="B") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            # Threads do, since decompressors let go of the interpreter.
+            for done in [
+                pool.submit(compression.decompress, source.path, work.spool(number), bar.update)
+                for number, source in missing.items()
+            ]:
+                done.result()
+    return [stat(work.spool(number)) if number in packed else source for number, source in enumerate(sources)]
 
 
 def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: WorkFolder) -> list[index.Index]:

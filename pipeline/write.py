@@ -71,7 +71,7 @@ class ShardWriter:
         totals = files.read_json(self._work.plan)
         fields = records.Fields(**identity["fields"])
         tree = taxonomy.Taxonomy.load(os.path.join(self._work.root, taxonomy.FILE_NAME))
-        self._paths = [source["path"] for source in identity["sources"]]
+        self._paths = totals["dumps"]
         self._fields = fields
         self._layout = records.CommonLayout(fields)
         self._encoder = records.Encoder(tree)

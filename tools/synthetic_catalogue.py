@@ -256,7 +256,7 @@ def categories_of(path: str | None, num_categories: int | None, seed: int) -> Ta
       UserError: The number does not fit the tree.
     """
     tree = taxonomy.from_csv(path) if path else None
-    wanted = num_categories or (tree.num_categories if tree else 30)
+    wanted = (tree.num_categories if tree else 30) if num_categories is None else num_categories
     if wanted < 1 or (tree and wanted > tree.num_categories):
         limit = f" to {tree.num_categories}, the size of {path}" if tree else " or more"
         raise UserError(f"--num_categories is {num_categories}; expected 1{limit}.")

@@ -1,6 +1,5 @@
 """Tests of the command `python -m pipeline.shard`, as users run it."""
 
-import gzip
 import os
 import random
 import signal
@@ -70,13 +69,6 @@ def test_what_cannot_be_used_is_one_line_and_status_1(tmp_path: Path, arguments:
     assert message in lines[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "a-shards").exists()
-
-
-def test_a_gzipped_dump_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.bson").write_bytes(gzip.compress(b"x"))
-    done = _shard("--input", str(tmp_path / "a.bson"))
-    assert done.returncode == 1
-    assert "gzip" in done.stderr
 
 
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_bytes(catalogue: Path, tmp_path: Path) -> None:
