@@ -16,7 +16,7 @@ from tools import verification
 @pytest.fixture
 def copied(train_data: Manifest, tmp_path: Path) -> Manifest:
     """A copy of the dataset that a test may damage."""
-    return Manifest.load(shutil.copytree(train_data.folder, tmp_path / "shards"))
+    return Manifest.load(str(shutil.copytree(train_data.folder, tmp_path / "shards")))
 
 
 def _source(catalogue: Path) -> list[str]:
@@ -32,7 +32,7 @@ def test_a_flipped_bit_is_found_in_its_shard_and_record(copied: Manifest) -> Non
     shard = copied.shards("train")[1]
     content = bytearray(files.read(copied.path(shard.name)))
     content[len(content) // 2] ^= 1
-    files.write(copied.path(shard.name), [content])
+    files.write(copied.path(shard.name), [bytes(content)])
     checksum, record = verification.verify(copied)
     assert shard.name in checksum
     assert "checksum is not that of the manifest" in checksum
