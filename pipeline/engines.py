@@ -96,14 +96,12 @@ def _refuse_unknown(options: Sequence[str]) -> None:
         raise UserError(f"{unknown[0]} is neither a flag of this command nor an option of Beam.{hint}")
 
 
-def _unwrapped(error: Exception) -> Exception:
+def _unwrapped(error: Exception) -> UserError:
     """Returns the failure inside a task as one line, since Beam wraps it in the worker's traceback."""
     if isinstance(error, UserError):
         return error
     found = _LAST_ERROR.findall(str(error))
-    if not found:
-        return error
-    kind, message = found[-1]
+    kind, message = found[-1] if found else (type(error).__name__, str(error))
     return UserError(message if kind == UserError.__name__ else f"{kind}: {message}")
 
 

@@ -23,6 +23,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the dataset; by default
 _CATEGORIES = flags.DEFINE_string(
     "categories", None, "CSV of the category tree; by default category_names.csv beside the input, if it is there."
 )
+_SPLIT_BY = flags.DEFINE_enum(
+    "split_by",
+    shard_config.PRODUCT,
+    [shard_config.PRODUCT, shard_config.DUPLICATES],
+    "What stays in one split: a product, or all products that share an image, directly or through others.",
+)
 _VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.1, "Share of each category's products held out.")
 _SEED = flags.DEFINE_integer("seed", 0, "Determines the split and the order of records.")
 _PIECE_BYTES = flags.DEFINE_integer(
@@ -51,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
         inputs=tuple(_INPUT.value),
         output=_OUTPUT.value or (shard_config.default_output(_INPUT.value) if _INPUT.value else ""),
         categories=_CATEGORIES.value or (shard_job.beside(_INPUT.value) if _INPUT.value else None),
+        split_by=_SPLIT_BY.value,
         validation_fraction=_VALIDATION_FRACTION.value,
         seed=_SEED.value,
         piece_bytes=_PIECE_BYTES.value,

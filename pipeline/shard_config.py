@@ -11,6 +11,7 @@ from pipeline.records import Fields
 from pipeline.source import Source
 
 ERROR, SKIP = "error", "skip"
+PRODUCT, DUPLICATES = "product", "duplicates"
 _MIN_BYTES = 1 << 10
 
 
@@ -23,6 +24,8 @@ class ShardConfig:
       output: Folder of the dataset.
       categories: CSV of the category tree; None for a flat tree of the
         categories that the documents name.
+      split_by: "product", or "duplicates" to keep products that share an image
+        in one split, which takes one more reading of the inputs.
       validation_fraction: Share of each category's products held out, in [0, 1).
       seed: Determines the split and the order of records.
       piece_bytes: Size of the runs of documents that the global shuffle moves.
@@ -38,6 +41,7 @@ class ShardConfig:
     inputs: tuple[str, ...]
     output: str
     categories: str | None = None
+    split_by: str = PRODUCT
     validation_fraction: float = 0.1
     seed: int = 0
     piece_bytes: int = 1 << 20
@@ -109,6 +113,19 @@ class WorkFolder:
     def index(self, number: int) -> str:
         """Index of one range of the inputs."""
         return os.path.join(self.scratch, "index", f"{number:05d}.npz")
+
+    @property
+    def dumps(self) -> str:
+        """Paths of the inputs, decompressed."""
+        return os.path.join(self.scratch, "dumps.json")
+
+    def digest_pieces(self, task: int) -> str:
+        """What one task of digesting reads."""
+        return os.path.join(self.scratch, "digest-pieces", f"{task:05d}.npz")
+
+    def digests(self, task: int) -> str:
+        """Digests of the images that one task has read."""
+        return os.path.join(self.scratch, "digests", f"{task:05d}.npz")
 
     @property
     def plan(self) -> str:

@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import apache_beam as beam
+import numpy as np
 
-from pipeline import commit, compression, files, index, manifest, plan, taxonomy, write
+from pipeline import commit, compression, duplicates, files, index, manifest, plan, taxonomy, write
 from pipeline.console import UserError, progress
 from pipeline.engines import Engine
 from pipeline.records import Fields
-from pipeline.shard_config import ShardConfig, WorkFolder
+from pipeline.shard_config import DUPLICATES, ShardConfig, WorkFolder
 from pipeline.source import Source, find, stat
 from pipeline.taxonomy import Taxonomy
 
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
-_INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 512 << 20
+_INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 2 << 30
 _CATEGORIES_NAME = "category_names.csv"
 
 _Result = TypeVar("_Result")
@@ -43,7 +44,10 @@ def run(config: ShardConfig, beam_options: Sequence[str] = ()) -> manifest.Manif
     dumps = _decompressed(sources, work)
     if not files.exists(work.plan):
         indexes = _index(engine, dumps, config.fields, work)
-        plan.make_plan(config, [dump.path for dump in dumps], indexes, tree, work)
+        table = plan.Table.of(indexes)
+        refusals = [refusal for found in indexes for refusal in found.refusals]
+        clusters = _clusters(engine, table, config.output, work) if config.split_by == DUPLICATES else None
+        plan.make_plan(config, table, refusals, tree, work, clusters=clusters)
     _write(engine, dumps, config.output, work)
     return commit.commit(config, sources, dumps, work)
 
@@ -99,7 +103,9 @@ def _decompressed(sources: Sequence[Source], work: WorkFolder) -> list[Source]:
                 for number, source in missing.items()
             ]:
                 done.result()
-    return [stat(work.spool(number)) if number in packed else source for number, source in enumerate(sources)]
+    dumps = [stat(work.spool(number)) if number in packed else source for number, source in enumerate(sources)]
+    files.write_json(work.dumps, [dump.path for dump in dumps])
+    return dumps
 
 
 def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: WorkFolder) -> list[index.Index]:
@@ -116,6 +122,22 @@ def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: Work
     )
     found = [(part, index.Index.load(path)) for part, path, _ in tasks]
     return [index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))]
+
+
+def _clusters(engine: Engine, table: plan.Table, output: str, work: WorkFolder) -> np.ndarray:
+    """Returns the cluster of each document: those that share an image are in one."""
+    count = plan.write_digest_pieces(table, work)
+    missing = [task for task in range(count) if not files.exists(work.digests(task))]
+    size = int((table.ends - table.starts).sum()) // max(1, count)
+    engine.map(
+        DigestImages(output),
+        missing,
+        receipts=os.path.dirname(work.digests(0)),
+        label="digesting",
+        sizes=[size for _ in missing],
+        bytes_per_process=_WRITE_BYTES_PER_PROCESS,
+    )
+    return duplicates.clusters(*duplicates.load(work, count))
 
 
 def _write(engine: Engine, sources: Sequence[Source], output: str, work: WorkFolder) -> None:
@@ -141,6 +163,18 @@ class IndexRanges(beam.PTransform):
         return tasks | "IndexRange" >> beam.ParDo(_IndexRange())
 
 
+class DigestImages(beam.PTransform):
+    """Writes the digests of the images of the given tasks."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._output = output
+
+    def expand(self, tasks: beam.PCollection) -> beam.PCollection:
+        """Called by Beam with a collection of numbers of tasks."""
+        return tasks | "DigestImages" >> beam.ParDo(_WithWorker(duplicates.Digester, self._output))
+
+
 class WriteShards(beam.PTransform):
     """Writes the shards of the given numbers."""
 
@@ -150,7 +184,7 @@ class WriteShards(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Called by Beam with a collection of numbers of shards."""
-        return shards | "WriteShard" >> beam.ParDo(_WriteShard(self._output))
+        return shards | "WriteShard" >> beam.ParDo(_WithWorker(write.ShardWriter, self._output))
 
 
 class _IndexRange(beam.DoFn):
@@ -160,15 +194,18 @@ class _IndexRange(beam.DoFn):
         yield path
 
 
-class _WriteShard(beam.DoFn):
-    def __init__(self, output: str) -> None:
-        self._output = output
-        self._writer: write.ShardWriter | None = None  # Of the worker that this function comes to.
+class _WithWorker(beam.DoFn):
+    """Has numbered tasks done by a worker, which keeps its buffers from one to the next."""
 
-    def process(self, shard: int) -> Iterator[int]:
-        writer = self._writer = self._writer or write.ShardWriter(self._output)
-        _retry(lambda: writer.write(shard))
-        yield shard
+    def __init__(self, kind: type[write.ShardWriter] | type[duplicates.Digester], output: str) -> None:
+        self._kind = kind
+        self._output = output
+        self._worker: write.ShardWriter | duplicates.Digester | None = None
+
+    def process(self, task: int) -> Iterator[int]:
+        worker = self._worker = self._worker or self._kind(self._output)
+        _retry(lambda: worker.write(task))
+        yield task
 
 
 def _retry(call: Callable[[], _Result]) -> _Result:

@@ -17,12 +17,11 @@ import bson
 import numpy as np
 import xxhash
 
-from pipeline import bson_framing, files, hashing, manifest, records, schema, taxonomy
-from pipeline.console import UserError
+from pipeline import files, hashing, manifest, records, schema, taxonomy
 from pipeline.index import Refusal
-from pipeline.plan import DROPPED, ShardPlan
+from pipeline.pieces import PieceReader, Pieces
+from pipeline.plan import DROPPED
 from pipeline.shard_config import WorkFolder
-from pipeline.source import Reader
 
 _ORDER_SALT = 0x54
 _BUFFERS_PER_CHUNK = 1024  # About 3 MB: large for a system call, and still in the cache.
@@ -57,9 +56,8 @@ class _Split:
 class ShardWriter:
     """Writes shards of one job, one after another.
 
-    Documents are read into one buffer, which every shard uses again, and their
-    pictures are written from there: fresh memory costs more than copying does.
-    A worker so takes the memory of one shard.
+    Pictures are written from the buffer that they were read into, so a worker
+    takes little more memory than one shard has bytes.
 
     Args:
       output: Folder of the finished dataset, whose work folder holds the plan.
@@ -71,14 +69,13 @@ class ShardWriter:
         totals = files.read_json(self._work.plan)
         fields = records.Fields(**identity["fields"])
         tree = taxonomy.Taxonomy.load(os.path.join(self._work.root, taxonomy.FILE_NAME))
-        self._paths = totals["dumps"]
+        self._reader = PieceReader(files.read_json(self._work.dumps))
         self._fields = fields
         self._layout = records.CommonLayout(fields)
         self._encoder = records.Encoder(tree)
         self._seed = identity["seed"]
         self._shards = totals["shards"]
         self._splits = [split for split in schema.SPLITS if totals["splits"][split]]
-        self._buffer = bytearray()
 
     def write(self, shard: int) -> None:
         """Writes the files of one shard and then its receipt; does nothing where that is there.
@@ -94,16 +91,16 @@ class ShardWriter:
             return
         splits = {split: _Split.empty() for split in self._splits}
         with _without_collection():
-            refusals = list(self._collect(ShardPlan.load(self._work.shard_plan(shard)), splits))
+            refusals = list(self._collect(Pieces.load(self._work.shard_plan(shard)), splits))
             written = {split: self._write_split(split, shard, content) for split, content in splits.items()}
         files.write_json(self._work.receipt(shard), {"shard": shard, "splits": written, "refusals": refusals})
 
-    def _collect(self, plan: ShardPlan, splits: dict[str, _Split]) -> Iterator[Refusal]:
-        """Parses the documents of a plan into `splits`; yields those that make no product."""
+    def _collect(self, pieces: Pieces, splits: dict[str, _Split]) -> Iterator[Refusal]:
+        """Parses documents into `splits`; yields those that make no product."""
         by_code = [splits.get(split) for split in schema.SPLITS]
         parse, frame = self._layout.parse, self._encoder.frame
-        codes = iter(plan.codes.tolist())
-        for file, buffer, base, boundaries in self._read_pieces(plan):
+        codes = iter(pieces.codes.tolist())
+        for file, buffer, base, boundaries in self._reader.read(pieces):
             for start, end in itertools.pairwise(boundaries):
                 code = next(codes)
                 if code == DROPPED:
@@ -116,31 +113,6 @@ class ShardWriter:
                 split = by_code[code]
                 assert split is not None, "the plan names a split that it does not count"
                 split.add(product, frame(product), end - start)
-
-    def _read_pieces(self, plan: ShardPlan) -> Iterator[tuple[int, memoryview, int, list[int]]]:
-        """Yields the input number, bytes, file offset and boundaries of each piece."""
-        sizes = plan.pieces[:, 2] - plan.pieces[:, 1]
-        room = self._room(int(sizes.sum()))
-        planned = len(plan.codes)
-        with contextlib.ExitStack() as stack:
-            readers = {file: stack.enter_context(Reader(self._paths[file])) for file in set(plan.pieces[:, 0].tolist())}
-            for (file, start, end), last in zip(plan.pieces.tolist(), np.cumsum(sizes).tolist(), strict=True):
-                data = room[last - (end - start) : last]
-                filled = readers[file].read_into(start, data)
-                boundaries = bson_framing.boundaries(data)
-                planned -= len(boundaries) - 1
-                if filled != end - start or boundaries[-1] != filled or planned < 0:
-                    raise UserError(
-                        f"{self._paths[file]} has changed since it was indexed (at offset {start}); "
-                        "run the job again with --overwrite."
-                    )
-                yield file, data, start, boundaries
-
-    def _room(self, size: int) -> memoryview:
-        if len(self._buffer) < size:
-            self._buffer = bytearray()  # Frees the old one before the new one is asked for.
-            self._buffer = bytearray(size)
-        return memoryview(self._buffer)[:size]
 
     def _write_split(self, split: str, shard: int, content: _Split) -> dict[str, Any]:
         """Writes the records of a split in random order, and the table of them; returns what the receipt says."""

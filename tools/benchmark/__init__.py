@@ -1,0 +1,1 @@
+"""Benchmarks: each measures a stage beside its limit and its peers, in one run."""

@@ -1,0 +1,147 @@
+"""Sharding beside a copy of the same bytes, stage by stage, with the peak memory of a process."""
+
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import psutil
+
+from pipeline import bson_framing, files, index, records, source
+from pipeline.records import CommonLayout, Encoder, Fields
+from pipeline.source import Reader
+from pipeline.taxonomy import Taxonomy
+from tools import synthetic_catalogue, synthetic_tree
+from tools.benchmark.table import Table, best_seconds
+from tools.synthetic_catalogue import CatalogueConfig
+
+_DRAWN_PRODUCTS = 20_000  # About 190 MB, which is repeated under other ids.
+_CATEGORIES = 500
+_ID_OFFSET = 9  # Of the value of `_id` in a document: after the length, the type and the name.
+_LOOP_BYTES = 256 << 20
+_POLL_SECONDS = 0.05
+
+
+def measure(path: str, size: int, *, rounds: int) -> Table:
+    """Shards a dump of some size in the page cache in several ways.
+
+    Args:
+      path: Where the dump goes; needs three times its size on that disk.
+      size: Bytes of the dump.
+      rounds: Rounds of which the best counts.
+    """
+    tree = synthetic_tree.make(_CATEGORIES, seed=0)
+    folder = os.path.dirname(path)
+    files.write(path, _dump(folder, tree, size))
+    files.write(os.path.join(folder, synthetic_catalogue.CATEGORIES), [synthetic_tree.to_csv(tree)])
+    total = os.path.getsize(path)
+    copy, shards = f"{path}.copy", f"{path}.shards"
+    peaks: dict[int, int] = {}
+    workers = {f"whole job, {count} processes": count for count in (1, os.cpu_count() or 1)}
+    calls: dict[str, Callable[[], object]] = {
+        "cp + fsync": lambda: _copy(path, copy),
+        "index": lambda: _index(path),
+        "record loop": lambda: _record_loop(path, tree),
+    }
+    for name, count in workers.items():
+        calls[name] = functools.partial(_job, path, shards, count, peaks)
+    seconds = best_seconds(calls, rounds=rounds, prepare=functools.partial(_prepare, path, [copy, shards]))
+    looped = min(total, _LOOP_BYTES)
+    table = Table(
+        f"Sharding {total / 1e9:.2f} GB from the page cache, best of {rounds}",
+        ["", "s", "MB/s", "s/GB", "times cp", "peak MiB of a process"],
+    )
+    for name, spent in seconds.items():
+        amount = looped if name == "record loop" else total
+        per_gb = spent / amount * 1e9
+        times = per_gb / (seconds["cp + fsync"] / total * 1e9)
+        memory = f"{peaks[workers[name]] / (1 << 20):.0f}" if name in workers else ""
+        table.rows.append(
+            [name, f"{spent:.2f}", f"{amount / spent / 1e6:,.0f}", f"{per_gb:.3f}", f"{times:.2f}", memory]
+        )
+    _prepare(path, [copy, shards])
+    os.unlink(path)
+    return table
+
+
+def _prepare(path: str, outputs: Sequence[str]) -> None:
+    """Removes what an earlier call wrote, and has the dump in the page cache and nothing else on its way to disk."""
+    for output in outputs:
+        if os.path.isdir(output):
+            shutil.rmtree(output)
+        elif os.path.exists(output):
+            os.unlink(output)
+    with open(path, "rb", buffering=0) as file:
+        chunk = bytearray(8 << 20)
+        while file.readinto(chunk):
+            pass
+    os.sync()
+
+
+def _dump(folder: str, tree: Taxonomy, size: int) -> Iterator[bytes]:
+    """Yields drawn products again and again, each time under other ids."""
+    products = min(_DRAWN_PRODUCTS, max(1, size // 4000))
+    config = CatalogueConfig(
+        output=os.path.join(folder, "drawn"),
+        products=products,
+        test_products=0,
+        tree=tree,
+        workers=os.cpu_count() or 1,
+        overwrite=True,
+    )
+    synthetic_catalogue.write(config)
+    drawn = bytearray(files.read(os.path.join(config.output, synthetic_catalogue.TRAIN)))
+    shutil.rmtree(config.output)
+    boundaries = bson_framing.boundaries(bytes(drawn))
+    written = number = 0
+    while written < size:
+        for start in boundaries[:-1]:
+            struct.pack_into("<i", drawn, start + _ID_OFFSET, number)
+            number += 1
+        end = next((end for end in boundaries if end >= size - written), boundaries[-1])
+        yield bytes(drawn[:end])
+        written += end
+
+
+def _copy(path: str, copy: str) -> None:
+    subprocess.run(["cp", path, copy], check=True)
+    descriptor = os.open(copy, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _index(path: str) -> None:
+    parts = index.ranges([source.stat(path)])
+    index.join([(part, index.index_range(part, Fields())) for part in parts], Fields())
+
+
+def _record_loop(path: str, tree: Taxonomy) -> None:
+    """Turns documents in memory into framed records, which are dropped."""
+    with Reader(path) as reader:
+        data = memoryview(reader.read(0, _LOOP_BYTES))
+    layout, encoder = CommonLayout(Fields()), Encoder(tree)
+    for start, end in itertools.pairwise(bson_framing.boundaries(data)):
+        product = layout.parse(data, start, end) or records.parse(bytes(data[start:end]), Fields())
+        encoder.frame(product)
+
+
+def _job(path: str, shards: str, workers: int, peaks: dict[int, int]) -> None:
+    """Runs the command; notes the largest resident memory in bytes that one of its processes took."""
+    mode = "in_memory" if workers == 1 else "multi_processing"
+    options = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+    command = [sys.executable, "-m", "pipeline.shard", "--input", path, "--output", shards, *options]
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            peak = max([peak, *(item.memory_info().rss for item in [process, *process.children(recursive=True)])])
+        time.sleep(_POLL_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}.")
+    peaks[workers] = max(peaks.get(workers, 0), peak)
