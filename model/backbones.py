@@ -4,6 +4,7 @@ Each comes with the preparation of pixels that its weights expect, which runs on
 the accelerator.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -46,7 +47,9 @@ def build(name: str, *, image_size: int, weights: str) -> Backbone:
     try:
         backbone = _BUILDERS[name](image_size, "imagenet" if weights == "imagenet" else None)
         if weights not in ("none", "imagenet"):
-            backbone.network.load_weights(weights)
+            with warnings.catch_warnings():  # Of a file that does not fit, the exception says enough.
+                warnings.filterwarnings("ignore", message="Skipping nested container")
+                backbone.network.load_weights(weights)
     except Exception as error:  # Keras raises bare Exceptions for a failed download.
         reason = " ".join(str(error).split())
         raise UserError(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import uuid
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,7 +72,9 @@ def restore(path: str, model: keras.Model) -> None:
       UserError: The checkpoint does not fit the model or is broken.
     """
     try:
-        model.load_weights(os.path.join(path, _WEIGHTS))
+        with warnings.catch_warnings():  # Of a file that does not fit, the exception says enough.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
+            model.load_weights(os.path.join(path, _WEIGHTS))
         for generator, seed in zip(_seed_generators(model), _state(path)["seeds"], strict=True):
             generator.state.assign(seed)
     except (ValueError, OSError, KeyError) as error:

@@ -68,7 +68,7 @@ class TrainConfig:
         for name in ("label_smoothing", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; expected a number in [0, 1).")
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise UserError(f"--learning_rate is {self.learning_rate}; expected a number above 0.")
 
     def to_json(self) -> dict[str, Any]:

@@ -95,13 +95,12 @@ def table(report: dict[str, Any]) -> str:
     """Returns a report as a table for people."""
     levels = len(report[ALL]["product_accuracy"])
     heads = [f"level {level}" for level in range(1, levels + 1)]
-    lines = [f"{'accuracy':<22}" + "".join(f"{head:>9}" for head in [*heads, "top 5"]) + f"{'of':>12}"]
+    lines = [f"{'accuracy':<26}" + "".join(f"{head:>9}" for head in [*heads, "top 5"]) + f"{'of':>12}"]
     for group, title in ((ALL, "all"), (NEVER_SEEN, "images never seen")):
         content = report[group]
-        lines.append(
-            _row(f"product, {title}", [*content["product_accuracy"], content["product_top5"]], content["products"])
-        )
-        lines.append(_row(f"image, {title}", [*content["image_accuracy"], None], content["images"]))
+        by_product, by_image = (content[kind] or [None] * levels for kind in ("product_accuracy", "image_accuracy"))
+        lines.append(_row(f"product, {title}", [*by_product, content["product_top5"]], content["products"]))
+        lines.append(_row(f"image, {title}", [*by_image, None], content["images"]))
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """A run's folder: all that evaluation and export need, beside the checkpoints."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -78,7 +78,7 @@ class Run:
         else:
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))
             files.write_json(path, content)
-        return cls.load(folder)
+        return replace(cls.load(folder), config=config)  # Free options are those of now.
 
     @classmethod
     def load(cls, folder: str) -> "Run":

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from pipeline.console import UserError
 
 HEAD, ALL = "head", "all"
-_STAGE = re.compile(r"^([A-Za-z0-9_]+):(\d+)(?:@([0-9.eE+-]+))?$")
+_STAGE = re.compile(r"^([A-Za-z0-9_]+):(\d+)(?:@((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))?$")
 
 
 class Stage(NamedTuple):

@@ -125,7 +125,8 @@ class _Saver(keras.callbacks.Callback):
         self._bar.update(self._position.step + done - self._bar.n)
         if logs:
             self._bar.set_postfix(loss=f"{logs['loss']:.3f}", accuracy=f"{logs['accuracy']:.3f}", refresh=False)
-        if time.monotonic() - self._saved >= self._seconds:
+        last = done == self.params["steps"]  # The end of an epoch is saved with its validation.
+        if not last and time.monotonic() - self._saved >= self._seconds:
             self._save(done)
 
     def _save(self, done: int) -> None:

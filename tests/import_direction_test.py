@@ -58,7 +58,7 @@ def _reached(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", _TREES)
 def test_a_module_imports_from_its_own_package_and_those_to_its_left(module: str) -> None:
-    right = _PACKAGES[_PACKAGES.index(module.split(".")[0]) + 1 :]
+    right = _PACKAGES[_PACKAGES.index(module.split(".", maxsplit=1)[0]) + 1 :]
     assert {name for name in _IMPORTS[module] if name.split(".")[0] in right} == set()
 
 

@@ -12,7 +12,7 @@ from pipeline import schema, shard_job
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
-from tools import synthetic_catalogue
+from tools import synthetic_catalogue, synthetic_pictures
 
 
 def _documents(folder: Path, pictures: dict[int, list[bytes]]) -> Manifest:
@@ -75,14 +75,15 @@ def test_parts_that_are_not_every_product_once_are_refused(
 def test_products_without_a_readable_image_are_answered_from_the_prior_and_listed(
     trained_run: Run, tmp_path: Path
 ) -> None:
-    picture = synthetic_catalogue.synthetic_pictures.draw(trained_run.tree.paths[0], product=0, view=0, seed=0)
+    picture = synthetic_pictures.draw(trained_run.tree.paths[0], product=0, view=0, seed=0)
     data = _documents(
         tmp_path, {9: [b"broken", picture[:99]], 4: [picture], 6: [], 2: [b""], 8: [b"broken", picture, b""]}
     )
     parts = predictor.predict(trained_run, data, split=schema.TEST, folder=str(tmp_path / "parts"))
     path = tmp_path / "submission.csv"
     written = submission.write(str(path), parts, data, split=schema.TEST)
-    answers = dict(map(int, row.split(",")) for row in path.read_text().splitlines()[1:])  # type: ignore[misc, arg-type]
+    rows = [row.split(",") for row in path.read_text().splitlines()[1:]]
+    answers = {int(product_id): int(category_id) for product_id, category_id in rows}
     frequent = trained_run.tree.category_ids[int(np.argmax(trained_run.train_products))]
     assert list(answers) == [2, 4, 6, 8, 9]
     assert [answers[number] for number in (2, 6, 9)] == [frequent] * 3

@@ -23,7 +23,8 @@ def test_options_come_back_from_json_the_same() -> None:
 @pytest.mark.parametrize("value", [0, 0.5, 0.999])
 @pytest.mark.parametrize("name", ["label_smoothing", "warmup"])
 def test_shares_from_0_to_below_1_are_taken(name: str, value: float) -> None:
-    assert getattr(TrainConfig(model=ModelConfig(backbone="simple_cnn"), **{name: value}), name) == value
+    options: dict[str, Any] = {name: value}
+    assert getattr(TrainConfig(model=ModelConfig(backbone="simple_cnn"), **options), name) == value
 
 
 @pytest.mark.parametrize(

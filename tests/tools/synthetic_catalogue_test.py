@@ -1,6 +1,7 @@
 """Tests of the made-up catalogue."""
 
 import csv
+import itertools
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ _NAMES = (TRAIN, TEST, CATEGORIES, SOLUTION)
 
 
 def _config(folder: Path, **options: Any) -> CatalogueConfig:
-    usual = {"products": 40, "test_products": 20, "tree": synthetic_tree.make(6, seed=0)}
+    usual: dict[str, Any] = {"products": 40, "test_products": 20, "tree": synthetic_tree.make(6, seed=0)}
     return CatalogueConfig(output=str(folder), **usual | options)
 
 
@@ -97,7 +98,7 @@ def test_ids_rise_and_those_of_test_are_not_in_train(train: list[dict[str, Any]]
     ids = [[document["_id"] for document in documents] for documents in (train, test)]
     assert [len(numbers) for numbers in ids] == [300, 80]
     for numbers in ids:
-        assert all(first < second for first, second in zip(numbers[:-1], numbers[1:], strict=True))
+        assert all(first < second for first, second in itertools.pairwise(numbers))
     assert not set(ids[0]) & set(ids[1])
     assert ids[0][0] < ids[1][len(ids[1]) // 2] < ids[0][-1]
 
