@@ -1,0 +1,1 @@
+"""The TFDS dataset `products`, made by the shard job."""
