@@ -4,7 +4,7 @@ EXTRAS ?= cpu
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test test-engines format clean
 
 demo: $(VENV)/demo.stamp  ## The whole job on a made-up catalogue, with a report.
 	$(BIN)/python -m tools.demo --output demo
@@ -14,6 +14,10 @@ test: $(VENV)/dev.stamp  ## Format, lint, types, tests.
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/pytest --numprocesses=2
+
+test-engines: $(VENV)/dev.stamp  ## The shard job on other runners of Beam and on an object store, see docs/engines.md.
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[engines]'
+	$(BIN)/pytest -m engines -rs tests/engines_test.py
 
 format: $(VENV)/dev.stamp  ## Puts the code into its form.
 	$(BIN)/ruff format .

@@ -45,7 +45,7 @@ def save(folder: str, model: keras.Model, position: Position) -> None:
         _sync(os.path.join(temporary, _WEIGHTS))
         if os.path.isdir(final):
             shutil.rmtree(final)
-        files.move_folder(temporary, final)
+        files.move_folder(temporary, final, last=_STATE)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

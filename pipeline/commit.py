@@ -95,7 +95,7 @@ def _describe(
         files.write(os.path.join(work.root, name), [text.encode()])
     files.write_json(os.path.join(work.root, "features.json"), tfds_metadata.features(tree))
     files.write_json(os.path.join(work.root, "dataset_info.json"), tfds_metadata.dataset_info(splits))
-    listed = "".join(f"{product_id}\n" for product_id in seen.tolist())
+    listed = "".join(f"{product_id}\n" for product_id in seen.tolist()) or "\n"
     files.write(os.path.join(work.root, manifest.SEEN_IN_TRAIN), [listed.encode()])
     details = config.identity(sources, tree.fingerprint) | {
         "splits": splits,
@@ -104,7 +104,7 @@ def _describe(
         "software": _software(),
     }
     files.write_json(os.path.join(work.root, manifest.FILE_NAME), details)
-    files.write(os.path.join(work.root, manifest.MARKER), [b""])
+    files.write(os.path.join(work.root, manifest.MARKER), [b"committed\n"])
 
 
 def _software() -> dict[str, str]:
@@ -121,12 +121,14 @@ def _seen_in_train(work: WorkFolder, splits: dict[str, Any]) -> np.ndarray:
         return np.empty(0, np.int64)
     train = np.concatenate([table.digest for table in _tables(work, splits, schema.TRAIN)])
     validation = _tables(work, splits, schema.VALIDATION)
+    if not validation:
+        return np.empty(0, np.int64)
     owners = np.concatenate([np.repeat(table.product_id, table.num_images) for table in validation])
     return np.unique(owners[np.isin(np.concatenate([table.digest for table in validation]), train)])
 
 
 def _tables(work: WorkFolder, splits: dict[str, Any], split: str) -> list[manifest.Records]:
-    names = [manifest.records_name(split, shard) for shard in range(len(splits[split]))]
+    names = [manifest.records_name(shard["name"]) for shard in splits[split] if shard["records"]]
     return [manifest.read_records(os.path.join(work.root, name)) for name in names]
 
 
@@ -156,6 +158,6 @@ def _make_visible(config: ShardConfig, work: WorkFolder) -> None:
     if files.exists(config.output):
         files.remove_tree(work.replaced)
         files.move_folder(config.output, work.replaced)
-    files.move_folder(work.root, config.output)
+    files.move_folder(work.root, config.output, last=manifest.MARKER)
     files.remove_tree(os.path.join(config.output, os.path.basename(work.scratch)))
     files.remove_tree(work.replaced)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import files, workers
@@ -18,6 +19,8 @@ from pipeline.console import UserError, progress
 
 # Without a name Beam would look for a runner to download.
 LOCAL_RUNNER = "FnApiRunner"
+# Beam finds its other runners by their short names.
+_FULL_NAMES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}
 _POLL_SECONDS = 0.5
 _LAST_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.*?)(?: \[while running .*)?$", re.M)
 
@@ -35,7 +38,7 @@ class Engine:
 
     def __init__(self, options: Sequence[str]) -> None:
         _refuse_unknown(options)
-        self._options = list(options)
+        self._options = [_with_full_name(option) for option in options]
 
     def map(
         self,
@@ -83,6 +86,11 @@ class Engine:
         return PipelineOptions([f"--runner={LOCAL_RUNNER}", *defaults, *self._options])
 
 
+def _with_full_name(option: str) -> str:
+    name, _, value = option.partition("=")
+    return f"{name}={_FULL_NAMES.get(value, value)}" if name == "--runner" else option
+
+
 def _refuse_unknown(options: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for kind in (PipelineOptions, *PipelineOptions.__subclasses__()):
@@ -122,6 +130,12 @@ def _show_progress(label: str, receipts: str, sizes: Sequence[int]) -> Iterator[
         poll()
 
 
-def quiet() -> None:
-    """Hides Beam's notices of optional packages that this project does not use."""
+def prepare(options: Sequence[str]) -> None:
+    """Tells Beam's file systems of options such as the address of an object store, and hides chatter.
+
+    Args:
+      options: Beam's options as they stand on the command line.
+    """
+    FileSystems.set_options(PipelineOptions(list(options)))
+    os.environ.setdefault("DASK_DISTRIBUTED__LOGGING__DISTRIBUTED", "error")
     logging.getLogger().setLevel(logging.ERROR)

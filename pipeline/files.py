@@ -146,10 +146,25 @@ def sweep_temporaries(folder: str) -> None:
                     os.unlink(os.path.join(parent, name))
 
 
-def move_folder(source: str, destination: str) -> None:
-    """Renames a folder; on a local disk in one atomic step."""
+def move_folder(source: str, destination: str, *, last: str = "") -> None:
+    """Renames a folder.
+
+    Args:
+      source: The folder.
+      destination: Its new path, where nothing is.
+      last: Name of the file without which readers refuse the folder. A local
+        disk moves all in one atomic step; an object store, which has no
+        folders, moves file by file in the order of names, and this one last.
+    """
     if is_remote(source):
-        _filesystems().rename([source.rstrip("/") + "/"], [destination.rstrip("/") + "/"])
+        _move_files(source.rstrip("/"), destination.rstrip("/"), last)
     else:
         os.rename(source, destination)
         _sync_folder(os.path.dirname(os.path.abspath(destination)))
+
+
+def _move_files(source: str, destination: str, last: str) -> None:
+    [match] = _filesystems().match([source + "/**"])
+    paths = sorted((item.path for item in match.metadata_list), key=lambda path: path == f"{source}/{last}")
+    for path in paths:
+        _filesystems().rename([path], [destination + path.removeprefix(source)])

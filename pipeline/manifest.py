@@ -52,9 +52,9 @@ class Records(NamedTuple):
     digest: np.ndarray
 
 
-def records_name(split: str, shard: int) -> str:
-    """Returns the path, in a dataset's folder, of the table of a shard's records."""
-    return os.path.join(RECORDS_FOLDER, f"{split}-{shard:05d}.npz")
+def records_name(shard: str) -> str:
+    """Returns the path, in a dataset's folder, of the table of the records of a shard, by its file name."""
+    return os.path.join(RECORDS_FOLDER, f"{shard}.npz")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Manifest:
 
     Attributes:
       folder: Where it is.
-      splits: The shards of each split, in order.
+      splits: The shards of each split that hold a record, in order. The
+        others have no file, since some object stores know no empty ones.
       details: The whole content of the manifest file.
     """
 
@@ -85,7 +86,7 @@ class Manifest:
             )
         details = files.read_json(os.path.join(folder, FILE_NAME))
         splits = {
-            split: tuple(Shard(**{name: shard[name] for name in Shard._fields}) for shard in shards)
+            split: tuple(Shard(*(shard[name] for name in Shard._fields)) for shard in shards if shard["records"])
             for split, shards in details["splits"].items()
         }
         return cls(folder, splits, details)
@@ -149,7 +150,7 @@ class Manifest:
 
     def records(self, split: str, shard: int) -> Records:
         """Reads the table of the records of a shard."""
-        return read_records(self.path(records_name(split, shard)))
+        return read_records(self.path(records_name(self.splits[split][shard].name)))
 
     def product_ids(self, split: str) -> np.ndarray:
         """Returns the ids of all products of a split, in the order of their records."""

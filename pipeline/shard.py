@@ -52,7 +52,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing dataset,
 
 def main(argv: Sequence[str]) -> None:
     """Shards the inputs that the flags name."""
-    engines.quiet()
+    engines.prepare(argv[1:])
     config = shard_config.ShardConfig(
         inputs=tuple(_INPUT.value),
         output=_OUTPUT.value or (shard_config.default_output(_INPUT.value) if _INPUT.value else ""),

@@ -121,10 +121,9 @@ class ShardWriter:
         digest = xxhash.xxh3_128()
         name = schema.shard_name(split, shard, self._shards)
         path = os.path.join(self._work.root, name)
-        files.write(path, _joined((content.frames[number] for number in order.tolist()), digest))
-        manifest.write_records(
-            os.path.join(self._work.root, manifest.records_name(split, shard)), _table(content, order)
-        )
+        if len(order):
+            files.write(path, _joined((content.frames[number] for number in order.tolist()), digest))
+            manifest.write_records(os.path.join(self._work.root, manifest.records_name(name)), _table(content, order))
         return {
             "name": name,
             "records": len(order),

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
-from pipeline import files, schema, shard_job, taxonomy
+from pipeline import files, manifest, schema, shard_job, taxonomy
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 
@@ -53,7 +53,7 @@ class Builder(FileReaderBuilder):
             ShardConfig(inputs=tuple(inputs), output=output, categories=shard_job.beside(inputs), overwrite=True)
         )
         files.remove_tree(destination)
-        files.move_folder(data.folder, destination)
+        files.move_folder(data.folder, destination, last=manifest.MARKER)
         self._describe(Manifest.load(destination))
 
     def _describe(self, data: Manifest) -> None:
@@ -68,7 +68,7 @@ class Builder(FileReaderBuilder):
                 [
                     tfds.core.SplitInfo(
                         name=split,
-                        shard_lengths=[shard.records for shard in shards],
+                        shard_lengths=[shard["records"] for shard in data.details["splits"][split]],
                         num_bytes=sum(shard.bytes for shard in shards),
                         filename_template=self._get_filename_template(split),
                     )

@@ -110,7 +110,7 @@ def test_tfds_reads_the_folder_as_it_is(catalogue: Path, tmp_path: Path) -> None
 
 def test_tfds_reads_splits_with_empty_shards(tmp_path: Path) -> None:
     data = _shard(_dump(tmp_path / "a.bson", map(_product, range(60))), validation_fraction=0.02)
-    assert 0 in [shard.records for shard in data.shards("validation")]
+    assert 0 in [shard["records"] for shard in data.details["splits"]["validation"]]
     builder = tfds.builder_from_directory(data.folder)
     decoders = {"images": tfds.decode.SkipDecoding()}
     assert len(list(builder.as_dataset(split="validation", decoders=decoders))) == 1
