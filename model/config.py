@@ -44,6 +44,7 @@ class TrainConfig:
     Attributes:
       model: The network.
       input: How batches are made; its seed is the seed of the whole run.
+      fold: The fold that is held out, of a dataset with folds; None otherwise.
       stages: What trains for how long, see `model.stages`.
       optimizer: "adamw" or "sgd" (with Nesterov momentum 0.9).
       learning_rate: Peak of the schedule, for the batch size of `input`.
@@ -55,6 +56,7 @@ class TrainConfig:
 
     model: ModelConfig
     input: InputConfig = field(default_factory=InputConfig)
+    fold: int | None = None
     stages: str = "all:10"
     optimizer: str = "adamw"
     learning_rate: float = 1e-3

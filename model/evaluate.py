@@ -24,7 +24,7 @@ _DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", r
 def main(_: Sequence[str]) -> None:
     """Evaluates the run that the flags name."""
     run = Run.load(_RUN.value)
-    data = Manifest.load(_DATA.value)
+    data = Manifest.load(_DATA.value).hold_out(run.config.fold)
     classifier, checkpoint = run.trained()
     report = evaluator.evaluate(run, classifier, data) | {"checkpoint": checkpoint, "data": data.folder}
     path = os.path.join(run.folder, "evaluation.json")

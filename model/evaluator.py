@@ -26,8 +26,8 @@ def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = 
     run.check_tree(data)
     config = run.config.input
     scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=config.batch_size)
-    accuracy = Accuracy(run.tree, data.seen_in_train())
     total = sum(shard.records for shard in data.shards(schema.VALIDATION))
+    accuracy = Accuracy(run.tree, data.seen_in_train())
     with progress(label, total=total, unit=" products") as bar:
         for batch in input_pipeline.products(data, config, split=schema.VALIDATION):
             scores = scorer.score(batch)

@@ -21,6 +21,7 @@ from pipeline.manifest import Manifest
 
 _DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
+_FOLD = flags.DEFINE_integer("fold", None, "The fold to hold out, where the data was sharded with --folds.")
 _BACKBONE = flags.DEFINE_enum("backbone", "simple_cnn", backbones.NAMES, "The network under the last layer.")
 _WEIGHTS = flags.DEFINE_string("weights", "none", "Where its weights come from: none, imagenet, or a file.")
 _DROPOUT = flags.DEFINE_float("dropout", 0.2, "Share of features dropped before the last layer.")
@@ -59,6 +60,7 @@ def main(_: Sequence[str]) -> None:
             shuffle_images=_SHUFFLE_IMAGES.value,
             seed=_SEED.value,
         ),
+        fold=_FOLD.value,
         stages=_STAGES.value,
         optimizer=_OPTIMIZER.value,
         learning_rate=_LEARNING_RATE.value,
@@ -67,7 +69,7 @@ def main(_: Sequence[str]) -> None:
         label_smoothing=_LABEL_SMOOTHING.value,
         checkpoint_seconds=_CHECKPOINT_SECONDS.value,
     )
-    data = Manifest.load(_DATA.value)
+    data = Manifest.load(_DATA.value).hold_out(config.fold)
     run = Run.begin(_WORKDIR.value, config, data)
     trainer.train(run, data)
     console.say(

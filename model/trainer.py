@@ -28,7 +28,7 @@ def train(run: Run, data: Manifest) -> None:
     steps = input_pipeline.steps_per_epoch(data, config.input)
     plan = stages.parse(config.stages)
     model, position = _restore(run, plan, steps)
-    with_validation = schema.VALIDATION in data.splits
+    with_validation = bool(data.splits.get(schema.VALIDATION))
     for epoch in range(position.epoch, stages.total_epochs(plan)):
         stage, first = stages.of_epoch(plan, epoch)
         if epoch == first and position.step == 0:

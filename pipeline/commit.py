@@ -90,17 +90,18 @@ def _describe(
 ) -> None:
     """Writes everything beside the shards; the marker last."""
     tree = taxonomy.Taxonomy.load(os.path.join(work.root, taxonomy.FILE_NAME))
-    seen = _seen_in_train(work, splits)
+    seen = {split: _seen_elsewhere(work, splits, split) for split in _held_out(splits)}
     for name, text in tfds_metadata.label_files(tree).items():
         files.write(os.path.join(work.root, name), [text.encode()])
     files.write_json(os.path.join(work.root, "features.json"), tfds_metadata.features(tree))
     files.write_json(os.path.join(work.root, "dataset_info.json"), tfds_metadata.dataset_info(splits))
-    listed = "".join(f"{product_id}\n" for product_id in seen.tolist()) or "\n"
-    files.write(os.path.join(work.root, manifest.SEEN_IN_TRAIN), [listed.encode()])
+    for split, product_ids in seen.items():
+        listed = "".join(f"{product_id}\n" for product_id in product_ids.tolist()) or "\n"
+        files.write(os.path.join(work.root, manifest.seen_name(split)), [listed.encode()])
     details = config.identity(sources, tree.fingerprint) | {
         "splits": splits,
         "refused": {"parts": len(refusals), "bytes": sum(end - start for _, start, end, _ in refusals)},
-        "validation_products_seen_in_train": len(seen),
+        "products_seen_in_train": {split: len(product_ids) for split, product_ids in seen.items()},
         "software": _software(),
     }
     files.write_json(os.path.join(work.root, manifest.FILE_NAME), details)
@@ -112,19 +113,24 @@ def _software() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
-def _seen_in_train(work: WorkFolder, splits: dict[str, Any]) -> np.ndarray:
-    """Returns the sorted ids of validation products that share an image with train, by digest.
+def _held_out(splits: dict[str, Any]) -> list[str]:
+    """Returns the splits that are held out in some training: validation, or every fold."""
+    return [split for split in splits if split not in (schema.TRAIN, schema.TEST)]
+
+
+def _seen_elsewhere(work: WorkFolder, splits: dict[str, Any], held_out: str) -> np.ndarray:
+    """Returns the sorted ids of a split's products that share an image, by digest, with what is trained on.
 
     Costs 40 bytes of memory for each image of train: half a gigabyte for Cdiscount's.
     """
-    if schema.VALIDATION not in splits:
+    others = [split for split in splits if split not in (held_out, schema.TEST)]
+    trained_on = [table.digest for split in others for table in _tables(work, splits, split)]
+    tables = _tables(work, splits, held_out)
+    if not tables or not trained_on:
         return np.empty(0, np.int64)
-    train = np.concatenate([table.digest for table in _tables(work, splits, schema.TRAIN)])
-    validation = _tables(work, splits, schema.VALIDATION)
-    if not validation:
-        return np.empty(0, np.int64)
-    owners = np.concatenate([np.repeat(table.product_id, table.num_images) for table in validation])
-    return np.unique(owners[np.isin(np.concatenate([table.digest for table in validation]), train)])
+    owners = np.concatenate([np.repeat(table.product_id, table.num_images) for table in tables])
+    digests = np.concatenate([table.digest for table in tables])
+    return np.unique(owners[np.isin(digests, np.concatenate(trained_on))])
 
 
 def _tables(work: WorkFolder, splits: dict[str, Any], split: str) -> list[manifest.Records]:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,6 @@ from pipeline.taxonomy import Taxonomy
 
 FILE_NAME = "manifest.json"
 MARKER = "_SUCCESS"
-SEEN_IN_TRAIN = "validation-seen-in-train.txt"
 RECORDS_FOLDER = "records"
 
 
@@ -57,6 +56,11 @@ def records_name(shard: str) -> str:
     return os.path.join(RECORDS_FOLDER, f"{shard}.npz")
 
 
+def seen_name(split: str) -> str:
+    """Returns the file name of the list of a split's products that share an image with what is trained on."""
+    return f"{split}-seen-in-train.txt"
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A committed dataset.
@@ -66,11 +70,13 @@ class Manifest:
       splits: The shards of each split that hold a record, in order. The
         others have no file, since some object stores know no empty ones.
       details: The whole content of the manifest file.
+      held_out: Name under which the validation split was written.
     """
 
     folder: str
     splits: dict[str, tuple[Shard, ...]]
     details: dict[str, Any]
+    held_out: str = schema.VALIDATION
 
     @classmethod
     def load(cls, folder: str) -> "Manifest":
@@ -90,6 +96,28 @@ class Manifest:
             for split, shards in details["splits"].items()
         }
         return cls(folder, splits, details)
+
+    def hold_out(self, fold: int | None) -> "Manifest":
+        """Returns the dataset with one fold as validation and all others as train.
+
+        Args:
+          fold: Number of the fold; None for a dataset without folds, which is
+            returned as it is.
+
+        Raises:
+          UserError: The dataset has no such fold, or has folds and none is named.
+        """
+        folds = self.details["folds"]
+        if fold is None and not folds:
+            return self
+        if fold is None or not 0 <= fold < folds:
+            there = f"{folds} folds, --fold=0 to {folds - 1}" if folds else "no folds; leave --fold out"
+            raise UserError(f"--fold is {fold}, and {self.folder} has {there}.")
+        held_out = schema.fold_name(fold)
+        names = [name for name in map(schema.fold_name, range(folds)) if name != held_out]
+        train = tuple(shard for name in names for shard in self.splits.get(name, ()))
+        chosen = {schema.TRAIN: train, schema.VALIDATION: self.splits.get(held_out, ())}
+        return replace(self, splits=chosen, held_out=held_out)
 
     def shards(self, split: str) -> tuple[Shard, ...]:
         """Returns the shards of a split.
@@ -130,8 +158,9 @@ class Manifest:
 
     def next_command(self) -> str:
         """Returns the command that comes after sharding."""
-        if schema.TRAIN in self.splits:
-            return f"python -m model.train --flagfile=simple_cnn.flags --data {self.folder} --workdir RUN"
+        if list(self.splits) != [schema.TEST]:
+            fold = " --fold=0" if self.details["folds"] else ""
+            return f"python -m model.train --flagfile=simple_cnn.flags --data {self.folder}{fold} --workdir RUN"
         return f"python -m export.predict --run RUN --data {self.folder} --output submission.csv"
 
     def path(self, name: str) -> str:
@@ -159,7 +188,7 @@ class Manifest:
 
     def seen_in_train(self) -> np.ndarray:
         """Returns the sorted ids of the validation products that share an image with train."""
-        lines = files.read(self.path(SEEN_IN_TRAIN)).split()
+        lines = files.read(self.path(seen_name(self.held_out))).split()
         return np.array(lines, np.int64)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, hashing, schema, taxonomy
+from pipeline import files, hashing, schema, splits, taxonomy
 from pipeline.console import UserError
 from pipeline.index import Index, Refusal
 from pipeline.pieces import Pieces
@@ -20,8 +20,7 @@ from pipeline.taxonomy import Taxonomy
 DROPPED = 255  # Split code of a document that is skipped.
 _DIGEST_BYTES = 128 << 20  # Read by a task at a time.
 _SHOWN = 5  # Examples named in an error.
-# Seeds of independent choices are kept apart by these.
-_SPLIT_SALT, _QUOTA_SALT, _PIECE_SALT = 0x51, 0x52, 0x53
+_PIECE_SALT = 0x53  # Keeps apart the seeds of independent choices.
 
 
 @dataclass(frozen=True)
@@ -83,15 +82,13 @@ def make_plan(
         raise UserError(f"{', '.join(config.inputs)}: no whole document found; expected a dump by mongodump.")
     tree = tree or taxonomy.flat(np.unique(table.category_ids[table.category_ids != schema.NO_CATEGORY]).tolist())
     skipped = _repeated_ids(table, config) | _unknown_categories(table, tree, config)
-    codes = split_codes(
-        table.product_ids, table.category_ids, config.validation_fraction, config.seed, clusters=clusters
-    )
+    codes = splits.codes(table.product_ids, table.category_ids, config, clusters=clusters)
     codes[list(skipped)] = DROPPED
     shards = _write_shard_plans(table, codes, config, work)
     tree.save(f"{work.root}/{taxonomy.FILE_NAME}")
     totals = {
         "shards": shards,
-        "splits": {split: int((codes == code).sum()) for code, split in enumerate(schema.SPLITS)},
+        "splits": {split: int((codes == code).sum()) for code, split in enumerate(splits.names(config))},
         "refusals": list(refusals),
         "skipped": [_refusal(table, number, reason) for number, reason in sorted(skipped.items())],
     }
@@ -129,80 +126,6 @@ def _unknown_categories(table: Table, tree: Taxonomy, config: ShardConfig) -> di
             "documents out with --unknown_categories=skip."
         )
     return {number: f"the category {table.category_ids[number]} is not in the tree" for number in unknown.tolist()}
-
-
-def split_codes(
-    product_ids: np.ndarray,
-    category_ids: np.ndarray,
-    fraction: float,
-    seed: int,
-    *,
-    clusters: np.ndarray | None = None,
-) -> np.ndarray:
-    """Assigns each product to train, validation or test.
-
-    Each category gives `fraction` of its products to validation, rounded up or
-    down by chance so that the total comes out right, and keeps at least one in
-    train. A product without a category belongs to test. The choice follows from
-    the seed and the ids alone, not from the order of the documents.
-
-    Products of a cluster go to the same split. A cluster counts for the category
-    of its product with the lowest id; one that is larger than what the category
-    may give stays in train.
-
-    Args:
-      product_ids: int64 of shape (products,).
-      category_ids: int64 of shape (products,), or `schema.NO_CATEGORY`.
-      fraction: Share of validation, in [0, 1).
-      seed: Any integer.
-      clusters: Number of each product's cluster, int64 of shape (products,);
-        None where each is its own.
-
-    Returns:
-      Position in `schema.SPLITS` of each product's split: uint8, (products,).
-    """
-    train, validation, test = map(schema.SPLITS.index, (schema.TRAIN, schema.VALIDATION, schema.TEST))
-    codes = np.full(len(product_ids), test, np.uint8)
-    labelled = np.flatnonzero(category_ids != schema.NO_CATEGORY)
-    labelled = labelled[np.argsort(product_ids[labelled], kind="stable")]
-    own = np.arange(len(labelled)) if clusters is None else clusters[labelled]
-    _, leaders, members, sizes = np.unique(own, return_index=True, return_inverse=True, return_counts=True)
-    ids, categories = product_ids[labelled][leaders], category_ids[labelled]
-    held_out = _held_out(ids, categories[leaders], sizes, _quotas(categories, fraction, seed), seed)[members]
-    if clusters is not None:
-        held_out &= ~_bare_clusters(members, categories, held_out)[members]
-    codes[labelled] = np.where(held_out, validation, train)
-    return codes
-
-
-def _quotas(categories: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the categories, sorted, and how many products each may give to validation."""
-    found, counts = np.unique(categories, return_counts=True)
-    chance = hashing.uniform(found, seed ^ _QUOTA_SALT)
-    return found, np.minimum(np.floor(counts * fraction + chance).astype(np.int64), counts - 1)
-
-
-def _held_out(
-    ids: np.ndarray, categories: np.ndarray, sizes: np.ndarray, quotas: tuple[np.ndarray, np.ndarray], seed: int
-) -> np.ndarray:
-    """Returns which clusters go to validation: in random order as many of each category as its quota takes."""
-    room = quotas[1][np.searchsorted(quotas[0], categories)]
-    small = np.flatnonzero(sizes <= room)
-    order = small[np.lexsort((ids[small], hashing.mix(ids[small], seed ^ _SPLIT_SALT), categories[small]))]
-    total = np.cumsum(sizes[order])
-    new = np.diff(categories[order], prepend=-2) != 0  # No category is -2.
-    before = np.maximum.accumulate(np.where(new, total - sizes[order], 0))
-    chosen = np.zeros(len(ids), np.bool_)
-    chosen[order] = total - before <= room[order]
-    return chosen
-
-
-def _bare_clusters(members: np.ndarray, categories: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Returns the clusters that hold products of a category of which train would have none."""
-    bare = np.setdiff1d(categories, categories[~held_out])
-    clusters = np.zeros(members.max(initial=-1) + 1, np.bool_)
-    clusters[members[np.isin(categories, bare)]] = True
-    return clusters
 
 
 def _write_shard_plans(table: Table, codes: np.ndarray, config: ShardConfig, work: WorkFolder) -> int:

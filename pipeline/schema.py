@@ -18,6 +18,11 @@ SPLITS = (TRAIN, VALIDATION, TEST)
 NO_CATEGORY = -1  # Of a product of the test split, as in TFDS for hidden labels.
 
 
+def fold_name(fold: int) -> str:
+    """Returns the name of the split of a fold, from 0."""
+    return f"fold{fold}"
+
+
 def level_key(level: int) -> str:
     """Returns the feature key of the dense label at a level of the tree, from 1."""
     return f"level{level}"

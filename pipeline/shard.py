@@ -30,6 +30,9 @@ _SPLIT_BY = flags.DEFINE_enum(
     "What stays in one split: a product, or all products that share an image, directly or through others.",
 )
 _VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.1, "Share of each category's products held out.")
+_FOLDS = flags.DEFINE_integer(
+    "folds", 0, "Deal products out to so many folds for cross-validation; model.train --fold=0 holds out the first."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Determines the split and the order of records.")
 _PIECE_BYTES = flags.DEFINE_integer(
     "piece_bytes", 1 << 20, "Bytes of the runs that are shuffled across the input; 4-8 MiB suit hard disks."
@@ -59,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
         categories=_CATEGORIES.value or (shard_job.beside(_INPUT.value) if _INPUT.value else None),
         split_by=_SPLIT_BY.value,
         validation_fraction=_VALIDATION_FRACTION.value,
+        folds=_FOLDS.value,
         seed=_SEED.value,
         piece_bytes=_PIECE_BYTES.value,
         shard_bytes=_SHARD_BYTES.value,

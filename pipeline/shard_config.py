@@ -13,6 +13,7 @@ from pipeline.source import Source
 ERROR, SKIP = "error", "skip"
 PRODUCT, DUPLICATES = "product", "duplicates"
 _MIN_BYTES = 1 << 10
+_MAX_FOLDS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class ShardConfig:
       split_by: "product", or "duplicates" to keep products that share an image
         in one split, which takes one more reading of the inputs.
       validation_fraction: Share of each category's products held out, in [0, 1).
+      folds: Number of folds for cross-validation, which take the place of train
+        and validation; 0 for none.
       seed: Determines the split and the order of records.
       piece_bytes: Size of the runs of documents that the global shuffle moves.
       shard_bytes: Size of a shard, its train and validation files together.
@@ -43,6 +46,7 @@ class ShardConfig:
     categories: str | None = None
     split_by: str = PRODUCT
     validation_fraction: float = 0.1
+    folds: int = 0
     seed: int = 0
     piece_bytes: int = 1 << 20
     shard_bytes: int = 128 << 20
@@ -57,6 +61,8 @@ class ShardConfig:
             raise UserError("no input is given; expected --input=train.bson, as mongodump writes it.")
         if not 0 <= self.validation_fraction < 1:
             raise UserError(f"--validation_fraction is {self.validation_fraction}; expected a number in [0, 1).")
+        if self.folds and not 2 <= self.folds <= _MAX_FOLDS:
+            raise UserError(f"--folds is {self.folds}; expected 2 to {_MAX_FOLDS}, or 0 for none.")
         for name in ("piece_bytes", "shard_bytes"):
             if getattr(self, name) < _MIN_BYTES:
                 raise UserError(f"--{name} is {getattr(self, name)}; expected {_MIN_BYTES} bytes or more.")

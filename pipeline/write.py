@@ -75,7 +75,7 @@ class ShardWriter:
         self._encoder = records.Encoder(tree)
         self._seed = identity["seed"]
         self._shards = totals["shards"]
-        self._splits = [split for split in schema.SPLITS if totals["splits"][split]]
+        self._splits: dict[str, int] = totals["splits"]  # Products by split, in the order of the codes.
 
     def write(self, shard: int) -> None:
         """Writes the files of one shard and then its receipt; does nothing where that is there.
@@ -89,7 +89,7 @@ class ShardWriter:
         """
         if files.exists(self._work.receipt(shard)):
             return
-        splits = {split: _Split.empty() for split in self._splits}
+        splits = {split: _Split.empty() for split, products in self._splits.items() if products}
         with _without_collection():
             refusals = list(self._collect(Pieces.load(self._work.shard_plan(shard)), splits))
             written = {split: self._write_split(split, shard, content) for split, content in splits.items()}
@@ -97,7 +97,7 @@ class ShardWriter:
 
     def _collect(self, pieces: Pieces, splits: dict[str, _Split]) -> Iterator[Refusal]:
         """Parses documents into `splits`; yields those that make no product."""
-        by_code = [splits.get(split) for split in schema.SPLITS]
+        by_code = [splits.get(split) for split in self._splits]
         parse, frame = self._layout.parse, self._encoder.frame
         codes = iter(pieces.codes.tolist())
         for file, buffer, base, boundaries in self._reader.read(pieces):

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import duplicates, plan, schema, shard_job
+from pipeline import duplicates, schema, shard_job, splits
 from pipeline.shard_config import ShardConfig
 
 _PRODUCTS = st.lists(st.lists(st.integers(0, 25), max_size=3), min_size=1, max_size=30)
@@ -47,7 +47,8 @@ def test_clusters_stay_in_one_split_and_train_has_every_category(
     clusters = _clusters(products)
     ids = np.arange(len(products)) * 7 % 211
     categories = np.arange(len(products)) % 4
-    codes = plan.split_codes(ids, categories, fraction, seed, clusters=clusters)
+    config = ShardConfig(inputs=("a.bson",), output="shards", validation_fraction=fraction, seed=seed)
+    codes = splits.codes(ids, categories, config, clusters=clusters)
     for cluster in np.unique(clusters):
         assert len(np.unique(codes[clusters == cluster])) == 1
     for category in np.unique(categories):
@@ -57,8 +58,9 @@ def test_clusters_stay_in_one_split_and_train_has_every_category(
 def test_products_alone_split_as_without_clusters() -> None:
     ids = np.random.default_rng(0).permutation(500)
     categories = ids % 9
-    alone = plan.split_codes(ids, categories, 0.2, 3, clusters=np.arange(500))
-    np.testing.assert_array_equal(alone, plan.split_codes(ids, categories, 0.2, 3))
+    config = ShardConfig(inputs=("a.bson",), output="shards", validation_fraction=0.2)
+    alone = splits.codes(ids, categories, config, clusters=np.arange(500))
+    np.testing.assert_array_equal(alone, splits.codes(ids, categories, config))
 
 
 def test_no_validation_product_shares_an_image_with_train(catalogue: Path, tmp_path: Path) -> None:

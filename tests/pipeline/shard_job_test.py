@@ -289,3 +289,29 @@ def test_readers_refuse_a_missing_or_short_shard_and_a_missing_marker(tmp_path: 
     os.unlink(data.path(manifest.MARKER))
     with pytest.raises(UserError, match="no finished dataset"):
         Manifest.load(data.folder)
+
+
+def test_every_fold_can_be_held_out(tmp_path: Path) -> None:
+    products = [_product(number) for number in range(30)]
+    products[4]["imgs"] = products[5]["imgs"] = [{"picture": b"the same"}]
+    data = _shard(_dump(tmp_path / "a.bson", products), folds=3)
+    found = _content(data)
+    assert sorted(found) == list(range(30))
+    for fold in range(3):
+        view = data.hold_out(fold)
+        assert set(view.product_ids("validation")) == {
+            key for key, (split, _, _) in found.items() if split == f"fold{fold}"
+        }
+        assert sorted([*view.product_ids("train"), *view.product_ids("validation")]) == list(range(30))
+        apart = {4, 5} if found[4][0] != found[5][0] else set()
+        assert set(view.seen_in_train()) == apart & set(view.product_ids("validation"))
+    with pytest.raises(UserError, match="has 3 folds, --fold=0 to 2"):
+        data.hold_out(3)
+    with pytest.raises(UserError, match="--fold is None"):
+        data.hold_out(None)
+
+
+def test_a_dataset_without_folds_is_held_out_as_it_is(train_data: Manifest) -> None:
+    assert train_data.hold_out(None) == train_data
+    with pytest.raises(UserError, match="has no folds"):
+        train_data.hold_out(0)
