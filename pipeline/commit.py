@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, manifest, schema, taxonomy, tfds_metadata
+from pipeline import croissant, files, manifest, schema, taxonomy, tfds_metadata
 from pipeline.console import UserError
 from pipeline.shard_config import ShardConfig, WorkFolder
 from pipeline.source import Reader, Source
@@ -98,6 +98,8 @@ def _describe(
     for split, product_ids in seen.items():
         listed = "".join(f"{product_id}\n" for product_id in product_ids.tolist()) or "\n"
         files.write(os.path.join(work.root, manifest.seen_name(split)), [listed.encode()])
+    if config.croissant:
+        files.write_json(os.path.join(work.root, croissant.FILE_NAME), croissant.metadata(splits, tree))
     details = config.identity(sources, tree.fingerprint) | {
         "splits": splits,
         "refused": {"parts": len(refusals), "bytes": sum(end - start for _, start, end, _ in refusals)},

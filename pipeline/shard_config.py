@@ -36,6 +36,7 @@ class ShardConfig:
       fields: Names of a document's fields.
       duplicate_ids: "error", or "skip" for all but the first document of an id.
       unknown_categories: "error", or "skip" for documents not in the tree.
+      croissant: Write Croissant metadata, which takes a SHA-256 of every shard.
       tolerate_damage: Commit although parts of the input were refused.
       overwrite: Replace an existing dataset, and discard unfinished work that
         was made with other options.
@@ -53,6 +54,7 @@ class ShardConfig:
     fields: Fields = field(default_factory=Fields)
     duplicate_ids: str = ERROR
     unknown_categories: str = ERROR
+    croissant: bool = False
     tolerate_damage: bool = False
     overwrite: bool = False
 

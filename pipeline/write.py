@@ -7,9 +7,10 @@ its receipt, written last, tells that it need not run again.
 
 import contextlib
 import gc
+import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,7 @@ class ShardWriter:
         self._encoder = records.Encoder(tree)
         self._seed = identity["seed"]
         self._shards = totals["shards"]
+        self._croissant = identity["croissant"]
         self._splits: dict[str, int] = totals["splits"]  # Products by split, in the order of the codes.
 
     def write(self, shard: int) -> None:
@@ -118,11 +120,11 @@ class ShardWriter:
         """Writes the records of a split in random order, and the table of them; returns what the receipt says."""
         product_ids = np.array(content.product_ids, np.int64)
         order = np.argsort(hashing.mix(product_ids, self._seed ^ _ORDER_SALT), kind="stable")
-        digest = xxhash.xxh3_128()
+        digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if self._croissant else {})
         name = schema.shard_name(split, shard, self._shards)
         path = os.path.join(self._work.root, name)
         if len(order):
-            files.write(path, _joined((content.frames[number] for number in order.tolist()), digest))
+            files.write(path, _joined((content.frames[number] for number in order.tolist()), digests.values()))
             manifest.write_records(os.path.join(self._work.root, manifest.records_name(name)), _table(content, order))
         return {
             "name": name,
@@ -130,10 +132,9 @@ class ShardWriter:
             "images": sum(content.num_images),
             "bytes": content.record_bytes,
             "source_bytes": content.source_bytes,
-            "xxh128": digest.hexdigest(),
             "first_id": int(product_ids.min()) if len(order) else None,
             "last_id": int(product_ids.max()) if len(order) else None,
-        }
+        } | {name: digest.hexdigest() for name, digest in digests.items()}
 
 
 @contextlib.contextmanager
@@ -148,11 +149,12 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _joined(frames: Iterable[list[records.Buffer]], digest: Any) -> Iterator[bytes]:
-    """Yields frames in chunks of megabytes, and tells the digest of them."""
+def _joined(frames: Iterable[list[records.Buffer]], digests: Collection[Any]) -> Iterator[bytes]:
+    """Yields frames in chunks of megabytes, and tells the digests of them."""
     buffers = itertools.chain.from_iterable(frames)
     while chunk := b"".join(itertools.islice(buffers, _BUFFERS_PER_CHUNK)):
-        digest.update(chunk)
+        for digest in digests:
+            digest.update(chunk)
         yield chunk
 
 

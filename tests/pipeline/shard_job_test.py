@@ -1,6 +1,7 @@
 """Tests of the shard job, from a dump to a dataset."""
 
 import errno
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import bson
+import mlcroissant
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -309,6 +311,19 @@ def test_every_fold_can_be_held_out(tmp_path: Path) -> None:
         data.hold_out(3)
     with pytest.raises(UserError, match="--fold is None"):
         data.hold_out(None)
+
+
+def test_croissant_metadata_is_valid_and_has_the_checksums_and_categories(catalogue: Path, tmp_path: Path) -> None:
+    categories = str(catalogue / "category_names.csv")
+    source = str(catalogue / "test.bson")
+    data = _shard(source, output=str(tmp_path / "shards"), categories=categories, croissant=True)
+    dataset = mlcroissant.Dataset(jsonld=data.path("croissant.json"))
+    assert not dataset.metadata.issues.errors
+    assert [file.id for file in dataset.metadata.distribution] == [shard.name for shard in data.shards("test")]
+    for file in dataset.metadata.distribution:
+        assert file.sha256 == hashlib.sha256(files.read(data.path(file.id))).hexdigest()
+    rows = list(dataset.records("categories"))
+    assert [row["categories/category_id"] for row in rows] == list(data.taxonomy().category_ids)
 
 
 def test_a_dataset_without_folds_is_held_out_as_it_is(train_data: Manifest) -> None:

@@ -1,0 +1,74 @@
+r"""Coverage-guided fuzzing of finding and parsing documents (Atheris, on Linux).
+
+    pip install atheris && python tests/fuzz/framing.py -runs=1000000 -max_len=4096
+
+Any input must be tiled by documents and refusals, whatever the ranges, and the
+fast parser must read what the general one reads.
+"""
+
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["pipeline"]):
+    from pipeline import bson_framing, index, records
+
+_FIELDS = records.Fields()
+_LAYOUT = records.CommonLayout(_FIELDS)
+
+
+class _Memory:
+    """Stands in for a reader of a file."""
+
+    content = b""
+
+    def __init__(self, _: str) -> None:
+        self.size = len(self.content)
+
+    def __enter__(self) -> "_Memory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, start: int, length: int) -> bytes:
+        """Returns up to `length` bytes from offset `start`."""
+        return self.content[start : start + max(0, length)]
+
+    def window(self, start: int, length: int) -> memoryview:
+        """Returns the same as a view."""
+        return memoryview(self.read(start, length))
+
+
+setattr(index, "Reader", _Memory)  # noqa: B010 - It is no name that the module offers.
+
+
+def check(data: bytes) -> None:
+    """Indexes the data in ranges of a size that its first byte chooses."""
+    _Memory.content = content = data[1:]
+    size = 16 + 8 * data[0] if data else 16
+    stops = range(0, len(content), size)
+    parts = [index.Range(0, "memory", start, min(start + size, len(content))) for start in stops]
+    found = index.join([(part, index.index_range(part, _FIELDS)) for part in parts], _FIELDS)
+    tiles = [*zip(found.starts.tolist(), found.ends.tolist(), strict=True)]
+    tiles += [(refusal.start, refusal.end) for refusal in found.refusals]
+    position = 0
+    for start, end in sorted(tiles):
+        if start != position or end <= start:
+            raise AssertionError(f"a tile begins at {start}, and the one before ends at {position}")
+        position = end
+    if position != len(content):
+        raise AssertionError(f"the tiles end at {position} of {len(content)}")
+    view = memoryview(content)
+    for row, (start, end) in enumerate(zip(found.starts.tolist(), found.ends.tolist(), strict=True)):
+        fast = _LAYOUT.parse(view, start, end)
+        if fast is not None and fast != records.parse(content[start:end], _FIELDS):
+            raise AssertionError(f"document {row} is read in two ways")
+        if fast is not None and fast.product_id != found.product_ids[row]:
+            raise AssertionError(f"document {row} has another id in the index")
+
+
+if __name__ == "__main__":
+    bson_framing.WINDOW_BYTES = 1 << 12
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()
