@@ -25,7 +25,7 @@ from pipeline.plan import DROPPED
 from pipeline.shard_config import WorkFolder
 
 _ORDER_SALT = 0x54
-_BUFFERS_PER_CHUNK = 1024  # About 3 MB: large for a system call, and still in the cache.
+_BUFFERS_PER_CHUNK = 1024  # About 3 MB, which are still in the cache when they are written.
 
 
 @dataclass
