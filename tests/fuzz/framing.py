@@ -7,8 +7,11 @@ fast parser must read what the general one reads.
 """
 
 import sys
+import tempfile
+from pathlib import Path
 
 import atheris
+import bson
 
 with atheris.instrument_imports(include=["pipeline"]):
     from pipeline import bson_framing, index, records
@@ -68,7 +71,18 @@ def check(data: bytes) -> None:
             raise AssertionError(f"document {row} has another id in the index")
 
 
+def write_seeds(folder: Path) -> None:
+    """Writes inputs to start from: documents in the common layout and in others, whole and cut."""
+    common = {"_id": 1, "imgs": [{"picture": b"\xff\xd8 one"}, {"picture": b"\xff\xd8 two"}], "category_id": 1000000010}
+    other = {"category_id": 1000000010, "_id": 2**40, "more": {"deep": [1.5, None]}, "imgs": []}
+    first, second, test = (bson.encode(item) for item in (common, other, {**common, "_id": 3, "category_id": 7}))
+    for number, content in enumerate([first * 2, first + second + test, second * 3, first[:-9] + test, test + b"\0" * 5]):
+        (folder / f"{number}").write_bytes(bytes([number]) + content)
+
+
 if __name__ == "__main__":
     bson_framing.WINDOW_BYTES = 1 << 12
-    atheris.Setup(sys.argv, check)
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory() as seeds:
+        write_seeds(Path(seeds))
+        atheris.Setup([*sys.argv, seeds], check)
+        atheris.Fuzz()
