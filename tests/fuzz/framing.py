@@ -76,7 +76,9 @@ def write_seeds(folder: Path) -> None:
     common = {"_id": 1, "imgs": [{"picture": b"\xff\xd8 one"}, {"picture": b"\xff\xd8 two"}], "category_id": 1000000010}
     other = {"category_id": 1000000010, "_id": 2**40, "more": {"deep": [1.5, None]}, "imgs": []}
     first, second, test = (bson.encode(item) for item in (common, other, {**common, "_id": 3, "category_id": 7}))
-    for number, content in enumerate([first * 2, first + second + test, second * 3, first[:-9] + test, test + b"\0" * 5]):
+    for number, content in enumerate(
+        [first * 2, first + second + test, second * 3, first[:-9] + test, test + b"\0" * 5]
+    ):
         (folder / f"{number}").write_bytes(bytes([number]) + content)
 
 
