@@ -7,9 +7,8 @@ from typing import Any
 import keras
 from tensorboard.summary import Writer
 
-from model import checkpoint, classifier, evaluator, losses, metrics, stages
+from model import checkpoint, evaluator, metrics, optimization, stages
 from model.checkpoint import Position
-from model.config import TrainConfig
 from model.run import Run
 from pipeline import input as input_pipeline
 from pipeline import schema
@@ -32,7 +31,7 @@ def train(run: Run, data: Manifest) -> None:
     for epoch in range(position.epoch, stages.total_epochs(plan)):
         stage, first = stages.of_epoch(plan, epoch)
         if epoch == first and position.step == 0:
-            _enter_stage(model, plan[stage], config, steps)
+            optimization.enter_stage(model, plan[stage], config, steps)
         record = _train_epoch(run, model, data, Position(epoch, position.step, position.total_steps), steps)
         position = Position(epoch + 1, 0, record["total_steps"])
         if with_validation:
@@ -51,37 +50,10 @@ def _restore(run: Run, plan: tuple[stages.Stage, ...], steps: int) -> tuple[kera
         return model, Position()
     position = checkpoint.position(path)
     written_in = position.epoch if position.step else position.epoch - 1
-    _enter_stage(model, plan[stages.of_epoch(plan, written_in)[0]], run.config, steps)
+    optimization.enter_stage(model, plan[stages.of_epoch(plan, written_in)[0]], run.config, steps)
     checkpoint.restore(path, model)
     say(f"Continuing {run.folder} at epoch {position.epoch + 1}, batch {position.step + 1}.")
     return model, position
-
-
-def _enter_stage(model: keras.Model, stage: stages.Stage, config: TrainConfig, steps: int) -> None:
-    """Freezes, and compiles with a new optimizer whose schedule spans the stage."""
-    classifier.freeze(model, stage.trainable)
-    total = steps * stage.epochs
-    warmup = round(total * config.warmup)
-    peak = config.learning_rate * stage.rate
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else peak, total - warmup, warmup_target=peak if warmup else None, warmup_steps=warmup
-    )
-    optimizer = _optimizer(config, schedule)
-    model.compile(
-        optimizer=optimizer,
-        loss=losses.SmoothedCrossEntropy(config.label_smoothing),
-        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )
-    optimizer.build(model.trainable_variables)
-
-
-def _optimizer(config: TrainConfig, schedule: Any) -> keras.optimizers.Optimizer:
-    if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
-    else:
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
 
 
 def _train_epoch(run: Run, model: keras.Model, data: Manifest, position: Position, steps: int) -> dict[str, Any]:
