@@ -70,7 +70,7 @@ class Run:
             "data": {"folder": data.folder, "fingerprint": data.fingerprint, "taxonomy": tree.fingerprint},
             "software": {name: metadata.version(name) for name in ("keras", "numpy")}
             | {"backend": keras.backend.backend()},
-            "train_products": _count_products(data, tree),
+            "train_products": [int(count) for count in data.products_per_category(schema.TRAIN)],
         }
         path = os.path.join(folder, _FILE_NAME)
         if files.exists(path):
@@ -128,15 +128,6 @@ class Run:
                 f"{data.folder} has another category tree ({found}) than the run {self.folder} "
                 f"({self.tree.fingerprint}); shard it with the --categories that the run was trained on."
             )
-
-
-def _count_products(data: Manifest, tree: Taxonomy) -> list[int]:
-    """Returns the number of products of each category in train."""
-    counts = np.zeros(tree.num_categories, np.int64)
-    for shard in range(len(data.shards(schema.TRAIN))):
-        found, number = np.unique(data.records(schema.TRAIN, shard).category_id, return_counts=True)
-        counts[[tree.label_of[category] for category in found.tolist()]] += number
-    return [int(count) for count in counts]
 
 
 def _refuse_changes(folder: str, begun: dict[str, Any], now: dict[str, Any]) -> None:

@@ -5,7 +5,9 @@ them: as float32 they would be four times the bytes to copy. Shuffling moves
 encoded images, a twentieth of the size of decoded ones.
 """
 
-from collections.abc import Iterator
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,11 +16,17 @@ import tensorflow as tf
 
 from pipeline import decode, hashing, schema
 from pipeline.console import UserError
+from pipeline.decode import BatchDecoder
 from pipeline.manifest import Manifest
+from pipeline.odd_images import CONVERT, SKIP, ImagePolicy, ImageReport
+from pipeline.selection import Selection, SelectionConfig
 
 _READ_AHEAD_SHARDS = 16  # Fixed, since the order of elements follows from it.
 _RECORDS_PER_PARSE = 64
 _EPOCH_SALT, _CROP_SALT = 0x61, 0x62
+_USER_ERROR = re.compile(r"UserError: (.*)")
+
+_Product = tuple[int, int, list[bytes]]  # Product id, label, encoded images.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +40,13 @@ class InputConfig:
       image_size: Height and width in a batch, cut out of the decoded picture:
         at a random place for training, else from the middle.
       shuffle_images: Size of the shuffle buffer in encoded images, about 6 KB each.
-      seed: Determines order and crops.
+      seed: Determines order, crops and what is selected.
+      sample_fraction: See `SelectionConfig`, as the next three.
+      only_categories: Validation keeps to these categories too.
+      data_shard: A disjoint part of the products.
+      balance: How far categories are drawn alike.
+      odd_images: See `ImagePolicy`, as the next one.
+      unreadable_images: What to do with what makes no picture.
     """
 
     batch_size: int = 64
@@ -40,8 +54,15 @@ class InputConfig:
     image_size: int = 180
     shuffle_images: int = 16_384
     seed: int = 0
+    sample_fraction: float = 1.0
+    only_categories: str = ""
+    data_shard: str = ""
+    balance: float = 0.0
+    odd_images: str = CONVERT
+    unreadable_images: str = SKIP
 
     def __post_init__(self) -> None:
+        _ = self.selection, self.policy  # Refuse what they refuse.
         for name in ("batch_size", "decode_size", "image_size", "shuffle_images"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; expected 1 or more.")
@@ -50,6 +71,48 @@ class InputConfig:
                 f"--image_size={self.image_size} cannot be cut out of --decode_size={self.decode_size}; "
                 "expected it to be no larger."
             )
+
+    @property
+    def selection(self) -> SelectionConfig:
+        """Which products an epoch has."""
+        return SelectionConfig(
+            sample_fraction=self.sample_fraction,
+            only_categories=self.only_categories,
+            data_shard=self.data_shard,
+            balance=self.balance,
+            seed=self.seed,
+        )
+
+    @property
+    def policy(self) -> ImagePolicy:
+        """What to do with pictures that are not as expected."""
+        return ImagePolicy(odd_images=self.odd_images, unreadable_images=self.unreadable_images)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The share of one of several hosts in every batch.
+
+    Attributes:
+      index: Number of the host, from 0.
+      count: Number of hosts.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """Returns the rows of a batch that are this host's.
+
+        Raises:
+          UserError: The batch cannot be divided evenly.
+        """
+        if batch_size % self.count:
+            raise UserError(
+                f"--batch_size={batch_size} cannot be divided among {self.count} hosts; expected a multiple."
+            )
+        share = batch_size // self.count
+        return slice(self.index * share, (self.index + 1) * share)
 
 
 class ProductBatch(NamedTuple):
@@ -78,56 +141,100 @@ def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
     """Returns the number of whole batches in an epoch of training.
 
     Raises:
-      UserError: The train split has fewer images than one batch.
+      UserError: The chosen products have fewer images than one batch.
     """
-    images = sum(shard.images for shard in data.shards(schema.TRAIN))
+    if config.selection.takes_all:
+        images = sum(shard.images for shard in data.shards(schema.TRAIN))
+    else:
+        images = Selection(data, config.selection).images_per_epoch(data)
     if images < config.batch_size:
         raise UserError(f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}.")
     return images // config.batch_size
 
 
-def train(data: Manifest, config: InputConfig, *, epoch: int, first_step: int = 0) -> tf.data.Dataset:
+def train(
+    data: Manifest,
+    config: InputConfig,
+    *,
+    epoch: int,
+    first_step: int = 0,
+    part: Part = Part(),
+    report: ImageReport | None = None,
+) -> tf.data.Dataset:
     """Returns the batches of one epoch of training.
 
     The order and the crops follow from (seed, epoch) alone, so a dataset that
     begins at a later step gives the batches that would have come. Skipped
-    images are read, but not decoded.
+    images are read, but not decoded: 4 microseconds each, where decoding takes
+    100. So do several hosts: each reads all, and decodes its own rows.
 
     Args:
       data: The dataset; its train split is read.
       config: How batches are made.
       epoch: Number of the epoch, from 0; each has another order.
       first_step: Number of batches to skip.
+      part: The rows of every batch to return; all by default.
+      report: Where odd pictures are counted as batches are made.
 
     Returns:
-      A dataset of (images, labels, weights): uint8 of shape (batch size,
-      image_size, image_size, 3); int32 of shape (batch size,), the category's
-      label at the last level; and float32 of shape (batch size,), 0 for an
-      unreadable image and else 1. The last images that fill no batch are left
-      out of the epoch.
+      A dataset of (images, labels, weights): uint8 of shape (rows, image_size,
+      image_size, 3); int32 of shape (rows,), the category's label at the last
+      level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
+      The last images that fill no batch are left out of the epoch.
+    """
+    seed, images = shuffled(data, config, epoch=epoch)
+    if not config.selection.takes_all:
+        # Shares differ in size a little; where one is short, the next one helps out.
+        images = images.concatenate(shuffled(data, config, epoch=epoch + 1)[1])
+    batches = images.batch(config.batch_size, drop_remainder=True).take(steps_per_epoch(data, config))
+    decoder = _train_decoder(config, seed, part.rows(config.batch_size), report)
+    return batches.enumerate().skip(first_step).map(decoder, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def shuffled(data: Manifest, config: InputConfig, *, epoch: int) -> tuple[int, tf.data.Dataset]:
+    """Returns the seed of an epoch, and its encoded images in their order.
+
+    Returns:
+      The seed, and a dataset of (encoded image, keys): a string scalar, and
+      label and product id as int64 of shape (2,), since each component more
+      costs a microsecond an image.
     """
     seed = int(hashing.mix(np.array([epoch]), config.seed ^ _EPOCH_SALT)[0] >> np.uint64(1))
+    rows = parsed(data, serialized(data, seed=seed)).map(
+        _chosen_rows(data, config, epoch), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed)
+
+
+def serialized(data: Manifest, *, seed: int) -> tf.data.Dataset:
+    """Returns the records of train as they stand in the shards, which are read in an order that follows from a seed.
+
+    Returns:
+      A dataset of serialized examples, string scalars.
+    """
     paths = [data.path(shard.name) for shard in data.shards(schema.TRAIN)]
     order = np.argsort(hashing.mix(np.arange(len(paths)), seed), kind="stable")
-    images = (
-        tf.data.Dataset.from_tensor_slices([paths[number] for number in order])
-        .interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=_READ_AHEAD_SHARDS,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .batch(_RECORDS_PER_PARSE)
-        .map(_parser(data), num_parallel_calls=tf.data.AUTOTUNE)
-        .map(_image_rows, num_parallel_calls=tf.data.AUTOTUNE)
-        .unbatch()
-        .shuffle(config.shuffle_images, seed=seed)
+    return tf.data.Dataset.from_tensor_slices([paths[number] for number in order]).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=_READ_AHEAD_SHARDS,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    batches = images.batch(config.batch_size, drop_remainder=True).enumerate().skip(first_step)
-    return batches.map(_train_decoder(config, seed), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def products(data: Manifest, config: InputConfig, *, split: str, shard: int | None = None) -> tf.data.Dataset:
+def parsed(data: Manifest, records: tf.data.Dataset) -> tf.data.Dataset:
+    """Parses serialized examples, many at a time: one at a time would take 13% of all time.
+
+    Returns:
+      A dataset of (product ids, labels, encoded images): int64 and int32 of
+      shape (records,), and a ragged string tensor of shape (records, images).
+    """
+    return records.batch(_RECORDS_PER_PARSE).map(_parser(data), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def products(
+    data: Manifest, config: InputConfig, *, split: str, shard: int | None = None, report: ImageReport | None = None
+) -> tf.data.Dataset:
     """Returns a split as batches of whole products, each product once, in the order of the shards.
 
     Args:
@@ -135,15 +242,17 @@ def products(data: Manifest, config: InputConfig, *, split: str, shard: int | No
       config: How batches are made.
       split: Name of the split.
       shard: Number of the one shard to read; None for all.
+      report: Where odd pictures are counted as batches are made.
 
     Returns:
-      A dataset of `ProductBatch`.
+      A dataset of `ProductBatch`. Where training keeps to some categories, so
+      does this, but for products without a category.
     """
     shards = data.shards(split)
     chosen = shards if shard is None else shards[shard : shard + 1]
     paths = [data.path(item.name) for item in chosen]
     packed = tf.data.Dataset.from_generator(
-        lambda: _pack(_parsed(data, paths), config.batch_size),
+        lambda: _pack(_kept(data, config, _products_of(data, paths)), config.batch_size),
         output_signature=(
             tf.TensorSpec((None,), tf.string),
             tf.TensorSpec((None,), tf.int32),
@@ -152,10 +261,31 @@ def products(data: Manifest, config: InputConfig, *, split: str, shard: int | No
             tf.TensorSpec((), tf.int32),
         ),
     )
-    return packed.map(_product_decoder(config), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    return packed.map(_product_decoder(config, report), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def _parser(data: Manifest):  # type: ignore[no-untyped-def]
+@contextlib.contextmanager
+def reading(data: Manifest) -> Iterator[None]:
+    """Turns what TensorFlow says of a dataset that cannot be read in the body into one line.
+
+    Raises:
+      UserError: A record is damaged, or a picture is refused by policy.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise UserError(
+            f"a record in {data.folder} is damaged ({error.message.split(' [')[0].strip()}); find it with python -m "
+            f"tools.verify {data.folder}, and restore that shard or shard the input again."
+        ) from error
+    except (tf.errors.UnknownError, tf.errors.InvalidArgumentError) as error:
+        refused = _USER_ERROR.search(error.message)
+        if refused:
+            raise UserError(refused[1]) from error
+        raise
+
+
+def _parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]]:
     """Returns a function from serialized examples to (product ids, labels, ragged encoded images)."""
     levels = data.taxonomy().num_levels
     label_key = schema.level_key(levels) if levels else schema.CATEGORY_ID
@@ -172,55 +302,71 @@ def _parser(data: Manifest):  # type: ignore[no-untyped-def]
     return parse
 
 
-def _image_rows(_: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return images.values, tf.repeat(labels, images.row_lengths())
+def _chosen_rows(data: Manifest, config: InputConfig, epoch: int) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a function from parsed records to (encoded images, keys) of those that the epoch has."""
+
+    def all_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
+        keys = tf.stack([tf.cast(labels, tf.int64), product_ids], axis=1)
+        return images.values, tf.repeat(keys, images.row_lengths(), axis=0)
+
+    if config.selection.takes_all:
+        return all_rows
+    selection = Selection(data, config.selection)
+
+    def chosen_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
+        copies = tf.numpy_function(
+            lambda ids, of: selection.copies(ids, of, epoch), (product_ids, labels), tf.int64, stateful=False
+        )
+        copies.set_shape((None,))
+        chosen = tf.repeat(tf.range(tf.shape(labels)[0]), copies)
+        return all_rows(tf.gather(product_ids, chosen), tf.gather(labels, chosen), tf.gather(images, chosen))
+
+    return chosen_rows
 
 
-def _train_decoder(config: InputConfig, seed: int):  # type: ignore[no-untyped-def]
-    """Returns a function from (step, (encoded images, labels)) to a batch of training."""
-    size = config.image_size
+def _train_decoder(
+    config: InputConfig, seed: int, rows: slice, report: ImageReport | None
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a function from (step, (encoded images, keys)) to a batch of training."""
+    size, count = config.image_size, rows.stop - rows.start
+    decoder = BatchDecoder(config.decode_size, size, policy=config.policy, report=report)
 
-    def decode_and_crop(step: np.ndarray, encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        positions = step * config.batch_size + np.arange(len(encoded))
-        return _crop_at_random(pictures, size, positions, seed), readable.astype(np.float32)
+    def decode_and_crop(step: np.ndarray, encoded: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        positions = step * config.batch_size + np.arange(rows.start, rows.stop)
+        corners = _corners(config.decode_size - size, positions, seed)
+        pictures, readable = decoder.decode(encoded, corners=corners, product_ids=ids)
+        return pictures, readable.astype(np.float32)
 
-    def to_batch(step: tf.Tensor, images: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        encoded, labels = images
-        pictures, weights = tf.numpy_function(decode_and_crop, (step, encoded), (tf.uint8, tf.float32))
-        pictures.set_shape((config.batch_size, size, size, 3))
-        weights.set_shape((config.batch_size,))
-        return pictures, labels, weights
+    def to_batch(step: tf.Tensor, images: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        # A slice of strings copies them all, so a host that has every row takes none.
+        encoded, keys = images if count == config.batch_size else (column[rows] for column in images)
+        pictures, weights = tf.numpy_function(decode_and_crop, (step, encoded, keys[:, 1]), (tf.uint8, tf.float32))
+        pictures.set_shape((count, size, size, 3))
+        weights.set_shape((count,))
+        return pictures, tf.cast(keys[:, 0], tf.int32), weights
 
     return to_batch
 
 
-def _crop_at_random(pictures: np.ndarray, size: int, positions: np.ndarray, seed: int) -> np.ndarray:
-    room = pictures.shape[1] - size
-    if not room:
-        return pictures
+def _corners(room: int, positions: np.ndarray, seed: int) -> np.ndarray:
+    """Returns a random top and left from 0 to `room` for the image at each position: int64 of shape (images, 2)."""
     draws = hashing.mix(positions, seed ^ _CROP_SALT)
-    tops = (draws % np.uint64(room + 1)).astype(np.int64).tolist()
-    lefts = (draws // np.uint64(room + 1) % np.uint64(room + 1)).astype(np.int64).tolist()
-    crops = [
-        picture[top : top + size, left : left + size] for picture, top, left in zip(pictures, tops, lefts, strict=True)
-    ]
-    return np.stack(crops)
+    choices = np.uint64(room + 1)
+    return np.stack([draws % choices, draws // choices % choices], axis=1).astype(np.int64)
 
 
-def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
+def _product_decoder(config: InputConfig, report: ImageReport | None) -> Callable[..., ProductBatch]:
     """Returns a function from packed products to a `ProductBatch`."""
-    begin = (config.decode_size - config.image_size) // 2
-    middle = slice(begin, begin + config.image_size)
+    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
 
-    def decode_middle(encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        return np.ascontiguousarray(pictures[:, middle, middle]), readable
+    def decode_middle(encoded: np.ndarray, owners: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        corners = decode.middle(config.decode_size, config.image_size, len(encoded))
+        return decoder.decode(encoded, corners=corners, product_ids=np.append(ids, 0)[owners])
 
     def to_batch(
         encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
     ) -> ProductBatch:
-        images, readable = tf.numpy_function(decode_middle, (encoded,), (tf.uint8, tf.bool))
+        images, readable = tf.numpy_function(decode_middle, (encoded, owners, product_ids), (tf.uint8, tf.bool))
         images.set_shape((None, config.image_size, config.image_size, 3))
         readable.set_shape((None,))
         return ProductBatch(images, tf.where(readable, owners, config.batch_size), product_ids, labels, products)
@@ -228,10 +374,9 @@ def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
     return to_batch
 
 
-def _parsed(data: Manifest, paths: list[str]) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Yields (product id, label, encoded images) of each record of some files."""
-    records = tf.data.TFRecordDataset(paths).batch(_RECORDS_PER_PARSE).map(_parser(data)).prefetch(2)
-    for product_ids, labels, images in records:
+def _products_of(data: Manifest, paths: list[str]) -> Iterator[_Product]:
+    """Yields each record of some files."""
+    for product_ids, labels, images in parsed(data, tf.data.TFRecordDataset(paths)).prefetch(2):
         values, ends = images.values.numpy(), images.row_limits().numpy().tolist()
         begin = 0
         for product_id, label, end in zip(product_ids.numpy().tolist(), labels.numpy().tolist(), ends, strict=True):
@@ -239,7 +384,15 @@ def _parsed(data: Manifest, paths: list[str]) -> Iterator[tuple[int, int, list[b
             begin = end
 
 
-def _pack(records: Iterator[tuple[int, int, list[bytes]]], size: int) -> Iterator[tuple[object, ...]]:
+def _kept(data: Manifest, config: InputConfig, records: Iterator[_Product]) -> Iterator[_Product]:
+    """Leaves out products of categories that training leaves out."""
+    if not config.only_categories:
+        return records
+    chosen = Selection(data, config.selection).chosen
+    return (record for record in records if record[1] == schema.NO_CATEGORY or chosen[record[1]])
+
+
+def _pack(records: Iterator[_Product], size: int) -> Iterator[tuple[object, ...]]:
     """Fills batches with as many whole products as fit."""
     rows: list[tuple[int, int]] = []
     encoded: list[bytes] = []

@@ -1,6 +1,7 @@
 """Tests of what training, evaluation and prediction read."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ from typing import Any
 import bson
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import input as input_pipeline
 from pipeline import schema, shard_job
 from pipeline.console import UserError
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, Part
 from pipeline.manifest import Manifest
+from pipeline.odd_images import ImageReport
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_pictures
 
@@ -142,10 +147,80 @@ def test_products_with_many_no_or_broken_images_are_kept(tmp_path: Path) -> None
     assert readable == {0: 9, 1: 0, 2: 0, 3: 1, 4: 1}
 
 
+@given(first_step=st.integers(0, 30), epoch=st.integers(0, 5), threads=st.sampled_from([1, 2, 5]))
+@settings(max_examples=8, deadline=None)
+def test_any_start_and_any_number_of_threads_give_the_batches_that_would_have_come(
+    train_data: Manifest, first_step: int, epoch: int, threads: int
+) -> None:
+    config = dataclasses.replace(_CONFIG, sample_fraction=0.8, batch_size=8)
+    expected = _train(train_data, config, epoch=epoch)[first_step:]
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    dataset = input_pipeline.train(train_data, config, epoch=epoch, first_step=first_step).with_options(options)
+    found = list(dataset.as_numpy_iterator())
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected, strict=True):
+        for ours, wanted in zip(one, two, strict=True):
+            np.testing.assert_array_equal(ours, wanted)
+
+
+def test_hosts_share_every_batch(train_data: Manifest) -> None:
+    whole = _train(train_data)
+    parts = [_train(train_data, part=Part(index, 4)) for index in range(4)]
+    for number, batch in enumerate(whole):
+        for column, expected in enumerate(batch):
+            np.testing.assert_array_equal(np.concatenate([part[number][column] for part in parts]), expected)
+    with pytest.raises(UserError, match="--batch_size=16 cannot be divided among 3 hosts"):
+        _train(train_data, part=Part(0, 3))
+
+
+def test_a_damaged_record_is_one_line_that_says_what_to_do(train_data: Manifest, tmp_path: Path) -> None:
+    folder = shutil.copytree(train_data.folder, tmp_path / "shards")
+    path = next(folder.glob("products-train*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    data = Manifest.load(str(folder))
+    with pytest.raises(UserError, match=r"a record in .* is damaged .*tools.verify"), input_pipeline.reading(data):
+        _train(data)
+
+
+def test_a_picture_that_policy_refuses_is_one_line(tmp_path: Path) -> None:
+    data = _data(
+        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
+    )
+    config = dataclasses.replace(_CONFIG, unreadable_images="error")
+    with (
+        pytest.raises(UserError, match=r"^product \d+ has an image that is not as expected"),
+        input_pipeline.reading(data),
+    ):
+        _train(data, config)
+
+
+def test_odd_pictures_are_reported(tmp_path: Path) -> None:
+    data = _data(
+        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
+    )
+    report = ImageReport()
+    _train(data, report=report)
+    assert report.counts["unreadable"] == 16
+    assert report.products["unreadable"] == set(range(16))
+
+
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"image_size": 200}, {"shuffle_images": 0}, {"decode_size": -1}]
+    "options",
+    [
+        {"batch_size": 0},
+        {"image_size": 200},
+        {"shuffle_images": 0},
+        {"decode_size": -1},
+        {"sample_fraction": 0.0},
+        {"data_shard": "0/3"},
+        {"data_shard": "third"},
+        {"balance": 1.5},
+    ],
 )
-def test_impossible_options_are_refused_by_name(options: dict[str, int]) -> None:
+def test_impossible_options_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
         InputConfig(**options)
 
