@@ -48,6 +48,8 @@ class Scores(NamedTuple):
       top_probabilities: Their probabilities, float32 of the same shape.
       num_images: Number of readable images of each product, int32 of shape
         (products,). Where it is 0, the answers are those of the prior.
+      image_top_labels: Most probable categories of each image, best first,
+        int32 of shape (images, top_k); no column where levels were not asked for.
       members: Where several classifiers were averaged, what each says by itself.
     """
 
@@ -56,6 +58,7 @@ class Scores(NamedTuple):
     top_labels: np.ndarray
     top_probabilities: np.ndarray
     num_images: np.ndarray
+    image_top_labels: np.ndarray
     members: tuple[Best, ...] = ()
 
 
@@ -68,8 +71,8 @@ class ProductScorer:
     geometric mean where `aggregate` is that.
 
     Args:
-      classifier: Model from pictures to logits, or several of them. Each takes
-        the middle of the pictures, at its own size.
+      classifier: Model from pictures to logits, or several with names of their
+        own. Each takes the middle of the pictures, at its own size.
       tree: The categories, in the order of the logits.
       prior: Probability of each category where no image can be read, float of
         shape (categories,).
@@ -109,7 +112,7 @@ class ProductScorer:
             outputs += [best for probabilities in each for best in top(probabilities)]
         if levels:
             by_image = average([_Probabilities(aggregate)(scores) for scores in found])
-            outputs += map(_Levels(tree), (together, by_image))
+            outputs += [*map(_Levels(tree), (together, by_image)), top(by_image)[0]]
         self._model = keras.Model([images, owners], outputs)
         self._members = len(each) if len(each) > 1 else 0
 
@@ -120,8 +123,8 @@ class ProductScorer:
         labels, probabilities, num_images = (next(outputs)[:products] for _ in range(3))
         members = tuple(Best(next(outputs)[:products], next(outputs)[:products]) for _ in range(self._members))
         by_product = next(outputs, np.empty((products, 0), np.int32))[:products]
-        by_image = next(outputs, np.empty((len(owners), 0), np.int32))
-        return Scores(by_image, by_product, labels, probabilities, num_images, members)
+        by_image, image_top_labels = (next(outputs, np.empty((len(owners), 0), np.int32)) for _ in range(2))
+        return Scores(by_image, by_product, labels, probabilities, num_images, image_top_labels, members)
 
 
 def image_scores(

@@ -5,7 +5,7 @@ them: as float32 they would be four times the bytes to copy. Shuffling moves
 encoded images, a twentieth of the size of decoded ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -127,23 +127,28 @@ def train(data: Manifest, config: InputConfig, *, epoch: int, first_step: int = 
     return batches.map(_train_decoder(config, seed), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def products(data: Manifest, config: InputConfig, *, split: str, shard: int | None = None) -> tf.data.Dataset:
+def products(
+    data: Manifest, config: InputConfig, *, split: str, shard: int | Sequence[int] | None = None
+) -> tf.data.Dataset:
     """Returns a split as batches of whole products, each product once, in the order of the shards.
 
     Args:
       data: The dataset.
       config: How batches are made.
       split: Name of the split.
-      shard: Number of the one shard to read; None for all.
+      shard: Number of the one shard to read, or of several, each of which
+        begins a batch of its own; None for all, packed without a gap.
 
     Returns:
       A dataset of `ProductBatch`.
     """
     shards = data.shards(split)
-    chosen = shards if shard is None else shards[shard : shard + 1]
-    paths = [data.path(item.name) for item in chosen]
+    apart = shard is not None
+    numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
+    paths = [data.path(shards[number].name) for number in numbers]
+    ends = frozenset(np.cumsum([shards[number].records for number in numbers]).tolist() if apart else ())
     packed = tf.data.Dataset.from_generator(
-        lambda: _pack(_parsed(data, paths), config.batch_size),
+        lambda: _pack(_parsed(data, paths), ends, config.batch_size),
         output_signature=(
             tf.TensorSpec((None,), tf.string),
             tf.TensorSpec((None,), tf.int32),
@@ -239,13 +244,15 @@ def _parsed(data: Manifest, paths: list[str]) -> Iterator[tuple[int, int, list[b
             begin = end
 
 
-def _pack(records: Iterator[tuple[int, int, list[bytes]]], size: int) -> Iterator[tuple[object, ...]]:
-    """Fills batches with as many whole products as fit."""
+def _pack(
+    records: Iterator[tuple[int, int, list[bytes]]], ends: Collection[int], size: int
+) -> Iterator[tuple[object, ...]]:
+    """Fills batches with as many whole products as fit; a batch also ends after so many products as `ends` names."""
     rows: list[tuple[int, int]] = []
     encoded: list[bytes] = []
     owners: list[int] = []
-    for product_id, label, images in records:
-        if rows and (len(encoded) + len(images) > size or len(rows) == size):
+    for number, (product_id, label, images) in enumerate(records):
+        if rows and (len(encoded) + len(images) > size or len(rows) == size or number in ends):
             yield _padded(rows, encoded, owners, size)
             rows, encoded, owners = [], [], []
         owners += [len(rows)] * len(images)
