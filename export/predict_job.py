@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 import apache_beam as beam
@@ -25,13 +25,15 @@ VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 _GPUS = "/proc/driver/nvidia/gpus"
 
 
-def run(config: PredictConfig, stores: Stores, shards: Sequence[int], beam_options: Sequence[str]) -> None:
+def run(
+    config: PredictConfig, stores: Stores, shards: Mapping[int, int], beam_options: Sequence[str]
+) -> None:
     """Has workers predict shards, and write the answers into the stores.
 
     Args:
       config: The options.
       stores: Where the answers go, on a file system that all workers share.
-      shards: Numbers of the shards.
+      shards: Numbers of the shards, with their sizes in bytes.
       beam_options: Options of Beam, such as --runner.
 
     Raises:
@@ -40,10 +42,10 @@ def run(config: PredictConfig, stores: Stores, shards: Sequence[int], beam_optio
     engines.prepare(beam_options)
     engines.Engine(beam_options).map(
         PredictShards(config, stores),
-        shards,
+        list(shards),
         receipts=stores.together.receipts,
         label="predicting shards",
-        sizes=[1 for _ in shards],
+        sizes=list(shards.values()),
         bytes_per_process=1,  # A process for each core, since nothing takes longer than prediction.
     )
 

@@ -1,5 +1,6 @@
 """From runs and a dataset to a submission: what is predicted, where answers are kept, how they are joined."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -86,9 +87,11 @@ def _predict(config: PredictConfig, work: str, beam_options: Sequence[str]) -> S
     stores = _begin(config, work, predictor)
     missing = stores.together.missing()
     if beam_options:
-        from export import predict_job  # Beam takes more than a second to import.
+        logging.getLogger().setLevel(logging.ERROR)  # Beam speaks of optional packages while it is imported.
+        from export import predict_job  # Takes more than a second, for Beam.
 
-        predict_job.run(config, stores, missing, beam_options)
+        shards = predictor.data.shards(config.split)
+        predict_job.run(config, stores, {shard: shards[shard].bytes for shard in missing}, beam_options)
     else:
         _predict_here(predictor, stores, missing)
     for store in (*stores.members, stores.together):

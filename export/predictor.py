@@ -209,7 +209,7 @@ def _common_input(inputs: Sequence[InputConfig]) -> InputConfig:
 def _digest(classifier: keras.Model) -> str:
     digest = xxhash.xxh3_128()
     for weight in classifier.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)))
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).data)
     return digest.hexdigest()
 
 
