@@ -10,7 +10,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import IO
 
 import apache_beam as beam
@@ -18,29 +18,26 @@ from apache_beam.utils.shared import Shared
 
 from export.predictor import PredictConfig, Predictor
 from export.scores import Stores
-from pipeline import engines
 from pipeline.console import UserError
+from pipeline.engines import Engine
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 _GPUS = "/proc/driver/nvidia/gpus"
 
 
-def run(
-    config: PredictConfig, stores: Stores, shards: Mapping[int, int], beam_options: Sequence[str]
-) -> None:
+def run(config: PredictConfig, stores: Stores, shards: Mapping[int, int], engine: Engine) -> None:
     """Has workers predict shards, and write the answers into the stores.
 
     Args:
       config: The options.
       stores: Where the answers go, on a file system that all workers share.
       shards: Numbers of the shards, with their sizes in bytes.
-      beam_options: Options of Beam, such as --runner.
+      engine: Where the job runs.
 
     Raises:
       UserError: A task failed; the message is that of the failure.
     """
-    engines.prepare(beam_options)
-    engines.Engine(beam_options).map(
+    engine.map(
         PredictShards(config, stores),
         list(shards),
         receipts=stores.together.receipts,

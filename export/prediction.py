@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from export import combine, submission
 from export.predictor import PredictConfig, Predictor, share_a_pass
@@ -13,6 +13,9 @@ from export.submission import Submission
 from model import scoring
 from pipeline import files
 from pipeline.console import progress
+
+if TYPE_CHECKING:
+    from pipeline.engines import Engine
 
 # Has the process that starts workers leave them the memory of the GPUs.
 _SHARED_GPUS = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -30,12 +33,13 @@ def run(config: PredictConfig, beam_options: Sequence[str] = ()) -> Submission:
       UserError: The runs, the data or the options cannot be used as they are;
         see the message. Finished shards stay, and the next call keeps them.
     """
+    engine = _engine(beam_options) if beam_options else None
     work = f"{config.output}.parts"
     if share_a_pass(config.load_runs()):
-        store = _predict(config, work, beam_options)
+        store = _predict(config, work, engine)
         found = submission.best_of(store)
     else:
-        stores = [_predict(alone, work, beam_options) for alone in _one_by_one(config, work)]
+        stores = [_predict(alone, work, engine) for alone in _one_by_one(config, work)]
         store = stores[0]
         combine.check_alike(stores)
         method = combine.GEOMETRIC if config.aggregate == scoring.GEOMETRIC else combine.MEAN
@@ -43,6 +47,16 @@ def run(config: PredictConfig, beam_options: Sequence[str] = ()) -> Submission:
     written = submission.write(config.output, found, store.tree(), products=sum(store.records))
     files.remove_tree(work)
     return written
+
+
+def _engine(beam_options: Sequence[str]) -> "Engine":
+    """Returns what runs the job; Beam takes more than a second to import, which prediction without it is spared."""
+    logging.getLogger().setLevel(logging.ERROR)  # Beam speaks of optional packages while it is imported.
+    from pipeline import engines
+
+    engines.prepare(beam_options)
+    os.environ.update(_SHARED_GPUS)
+    return engines.Engine(beam_options)
 
 
 def _one_by_one(config: PredictConfig, work: str) -> Iterator[PredictConfig]:
@@ -79,19 +93,16 @@ def _begin(config: PredictConfig, work: str, predictor: Predictor) -> Stores:
     return Stores(together, tuple(members))
 
 
-def _predict(config: PredictConfig, work: str, beam_options: Sequence[str]) -> ScoreStore:
+def _predict(config: PredictConfig, work: str, engine: "Engine | None") -> ScoreStore:
     """Predicts with runs that share a pass, and returns the finished store of their average."""
-    if beam_options:
-        os.environ.update(_SHARED_GPUS)
     predictor = Predictor(config)
     stores = _begin(config, work, predictor)
     missing = stores.together.missing()
-    if beam_options:
-        logging.getLogger().setLevel(logging.ERROR)  # Beam speaks of optional packages while it is imported.
-        from export import predict_job  # Takes more than a second, for Beam.
+    if engine:
+        from export import predict_job
 
         shards = predictor.data.shards(config.split)
-        predict_job.run(config, stores, {shard: shards[shard].bytes for shard in missing}, beam_options)
+        predict_job.run(config, stores, {shard: shards[shard].bytes for shard in missing}, engine)
     else:
         _predict_here(predictor, stores, missing)
     for store in (*stores.members, stores.together):

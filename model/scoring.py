@@ -58,7 +58,7 @@ class Scores(NamedTuple):
     top_labels: np.ndarray
     top_probabilities: np.ndarray
     num_images: np.ndarray
-    image_top_labels: np.ndarray
+    image_top_labels: np.ndarray = np.empty((0, 0), np.int32)
     members: tuple[Best, ...] = ()
 
 

@@ -1,5 +1,7 @@
 """Tests of views, ways to join answers, and several classifiers at once."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def _assert_best(scores: Scores, expected: np.ndarray) -> None:
 
 
 _WAYS = [(views, way) for views in (("center",), ("flip",), ("center", "flip")) for way in scoring.AGGREGATES]
-_OPTIONS = {"prior": _PRIOR, "capacity": _CAPACITY, "top_k": 3}
+_OPTIONS: dict[str, Any] = {"prior": _PRIOR, "capacity": _CAPACITY, "top_k": 3}
 
 
 @pytest.mark.parametrize(("views", "aggregate"), _WAYS)

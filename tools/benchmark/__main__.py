@@ -1,6 +1,8 @@
 r"""Measures a stage beside its limit and its peers, in one run, and prints a table.
 
     python -m tools.benchmark shard --gigabytes 0.4,2
+    python -m tools.benchmark predict
+    python -m tools.benchmark ensemble
 
 The figures of a table belong together: they were taken in turns on the same
 machine, and the best of several rounds counts. Compare ratios, not machines.
@@ -8,18 +10,19 @@ machine, and the best of several rounds counts. Compare ratios, not machines.
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from pipeline import console
-from tools.benchmark import shard
+from tools.benchmark import ensemble, predict, shard
+from tools.benchmark.table import Table
 
 _FOLDER = flags.DEFINE_string("folder", tempfile.gettempdir(), "Where files are made, on the disk to be measured.")
 _GIGABYTES = flags.DEFINE_list("gigabytes", ["2"], "Sizes of the input in GB, comma-separated.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of which the best counts.")
 
-_SUBJECTS = ("shard",)
+_SUBJECTS = ("shard", "predict", "ensemble")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,8 +36,17 @@ def main(argv: Sequence[str]) -> None:
             f"--gigabytes is {','.join(_GIGABYTES.value)}; expected numbers, as in 0.4,2."
         ) from None
     with tempfile.TemporaryDirectory(prefix="aisle-benchmark-", dir=_FOLDER.value) as folder:
-        for size in sizes:
-            console.say(shard.measure(os.path.join(folder, "train.bson"), size, rounds=_ROUNDS.value).text())
+        for table in _tables(argv[1], folder, sizes):
+            console.say(table.text())
+
+
+def _tables(subject: str, folder: str, sizes: Sequence[int]) -> Iterator[Table]:
+    if subject == "predict":
+        yield from predict.measure(folder, rounds=_ROUNDS.value)
+    if subject == "ensemble":
+        yield from ensemble.measure(folder)
+    for size in sizes if subject == "shard" else ():
+        yield shard.measure(os.path.join(folder, "train.bson"), size, rounds=_ROUNDS.value)
 
 
 if __name__ == "__main__":
