@@ -22,7 +22,7 @@ from pipeline.console import UserError, say
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest, Records
 
-_CPU_BATCH, _GPU_BATCH = 64, 512  # Larger ones were no faster on a CPU, which cannot tell that memory ran out.
+_CPU_BATCH, _GPU_BATCH = 128, 512  # Larger ones are no faster on a CPU, which cannot tell that memory ran out.
 _OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
 
 
@@ -96,6 +96,7 @@ class Predictor:
       data: The dataset.
       tree: The categories, in the order of the labels.
       identities: For each run, what its answers follow from, as plain values.
+      batch_size: Images in a batch.
 
     Raises:
       UserError: A run has no checkpoint, or the data have no such split.
@@ -116,7 +117,7 @@ class Predictor:
         ]
         self._prior = np.mean([run.prior for run in runs], axis=0)
         self._input = _common_input([run.config.input for run in runs])
-        self._batch_size = config.batch_size or _sensible_batch_size()
+        self.batch_size = config.batch_size or _sensible_batch_size()
         self._scorer = self._new_scorer()
         self._unfinished = 0
 
@@ -151,7 +152,7 @@ class Predictor:
             self._classifiers,
             self.tree,
             prior=self._prior,
-            capacity=self._batch_size,
+            capacity=self.batch_size,
             top_k=self._config.kept,
             views=self._config.views,
             aggregate=self._config.aggregate,
@@ -160,15 +161,15 @@ class Predictor:
         )
 
     def _halve(self, error: Exception) -> None:
-        if self._batch_size == 1:
+        if self.batch_size == 1:
             raise UserError(f"the device has no memory even for one image at a time: {error}") from error
-        self._batch_size //= 2
-        say(f"The device ran out of memory; going on with batches of {self._batch_size} images.")
+        self.batch_size //= 2
+        say(f"The device ran out of memory; going on with batches of {self.batch_size} images.")
         self._scorer = self._new_scorer()
 
     def _stream(self, shards: Sequence[int], tell: Callable[[int], object]) -> Iterator[Answers]:
         """Yields the answers of shards, while the next ones are already being read."""
-        config = replace(self._input, batch_size=self._batch_size)
+        config = replace(self._input, batch_size=self.batch_size)
         batches = iter(input_pipeline.products(self.data, config, split=self._config.split, shard=shards))
         for shard in shards:
             table = self.data.records(self._config.split, shard)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from absl import flags
 
 from pipeline import console
-from tools.benchmark import ensemble, predict, shard
+from tools.benchmark import shard
 from tools.benchmark.table import Table
 
 _FOLDER = flags.DEFINE_string("folder", tempfile.gettempdir(), "Where files are made, on the disk to be measured.")
@@ -42,8 +42,12 @@ def main(argv: Sequence[str]) -> None:
 
 def _tables(subject: str, folder: str, sizes: Sequence[int]) -> Iterator[Table]:
     if subject == "predict":
+        from tools.benchmark import predict  # Not for processes that draw pictures: TensorFlow takes seconds.
+
         yield from predict.measure(folder, rounds=_ROUNDS.value)
     if subject == "ensemble":
+        from tools.benchmark import ensemble
+
         yield from ensemble.measure(folder)
     for size in sizes if subject == "shard" else ():
         yield shard.measure(os.path.join(folder, "train.bson"), size, rounds=_ROUNDS.value)

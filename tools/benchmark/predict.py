@@ -10,6 +10,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import simplejpeg
+import tensorflow as tf
 
 from export.predictor import PredictConfig, Predictor
 from model import checkpoint
@@ -42,7 +43,7 @@ class _Size(NamedTuple):
     products: int
 
 
-_SIZES = (_Size("simple_cnn", 160, 1500), _Size("xception", 180, 300))
+_SIZES = (_Size("simple_cnn", 160, 1600), _Size("xception", 128, 500))
 
 
 def measure(folder: str, *, rounds: int) -> Iterator[Table]:
@@ -93,7 +94,9 @@ def _speed(folder: str, train: Manifest, size: _Size, *, rounds: int) -> Table:
     few = _unpack(data, unpacked)[:_FEW_IMAGES]
     config = PredictConfig(runs=(run.folder,), data=data.folder, output=os.path.join(folder, "submission.csv"))
     predictor = Predictor(config)
-    batch = np.random.default_rng(0).integers(0, 256, (64, size.image_size, size.image_size, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(
+        0, 256, (predictor.batch_size, size.image_size, size.image_size, 3), np.uint8
+    )
     batches = -(-images // len(batch))
     calls: dict[str, tuple[Callable[[], object], int]] = {
         "bare forward pass": (functools.partial(_forward, classifier, batch, batches), batches * len(batch)),
@@ -126,8 +129,6 @@ def _forward(classifier: keras.Model, batch: np.ndarray, batches: int) -> None:
 
 def _unpack(data: Manifest, folder: str) -> list[str]:
     """Writes every image into a folder of its product; returns the paths."""
-    import tensorflow as tf
-
     paths = []
     for shard in data.shards(schema.TEST):
         for record in tfrecord.walk(memoryview(files.read(data.path(shard.name)))):
@@ -154,7 +155,7 @@ def _by_generator(classifier: keras.Model, folder: str, size: int) -> dict[str, 
     """Predicts the images of folders through Keras's generator, and finds the products by the names of the files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        generator = keras.legacy.preprocessing.image.ImageDataGenerator().flow_from_directory(
+        generator = tf.keras.preprocessing.image.ImageDataGenerator().flow_from_directory(
             folder, target_size=(size, size), batch_size=64, class_mode=None, shuffle=False
         )
         answers = classifier.predict(generator, verbose=0)
