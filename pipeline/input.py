@@ -5,7 +5,9 @@ them: as float32 they would be four times the bytes to copy. Shuffling moves
 encoded images, a twentieth of the size of decoded ones.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -143,21 +145,29 @@ def products(
       A dataset of `ProductBatch`.
     """
     shards = data.shards(split)
-    apart = shard is not None
     numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
-    paths = [data.path(shards[number].name) for number in numbers]
-    ends = frozenset(np.cumsum([shards[number].records for number in numbers]).tolist() if apart else ())
-    packed = tf.data.Dataset.from_generator(
-        lambda: _pack(_parsed(data, paths), ends, config.batch_size),
-        output_signature=(
-            tf.TensorSpec((None,), tf.string),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((config.batch_size,), tf.int64),
-            tf.TensorSpec((config.batch_size,), tf.int32),
-            tf.TensorSpec((), tf.int32),
-        ),
+    tables = [data.records(split, number).num_images.tolist() for number in numbers]
+    groups = [list(itertools.chain(*tables))] if shard is None else tables
+    counts = [count for group in groups for count in _fill(group, config.batch_size)]
+    return (
+        tf.data.TFRecordDataset([data.path(shards[number].name) for number in numbers])
+        .batch(_RECORDS_PER_PARSE)
+        .rebatch(np.array(counts or [1], np.int64))
+        .map(_product_decoder(data, config), num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(2)
     )
-    return packed.map(_product_decoder(config), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:
+    """Yields the number of products of each batch: as many whole ones as fit, in their order."""
+    products = images = 0
+    for own in num_images:
+        if products and (images + own > size or products == size):
+            yield products
+            products = images = 0
+        products, images = products + 1, images + own
+    if products:
+        yield products
 
 
 def _parser(data: Manifest):  # type: ignore[no-untyped-def]
@@ -213,62 +223,43 @@ def _crop_at_random(pictures: np.ndarray, size: int, positions: np.ndarray, seed
     return np.stack(crops)
 
 
-def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
-    """Returns a function from packed products to a `ProductBatch`."""
-    begin = (config.decode_size - config.image_size) // 2
-    middle = slice(begin, begin + config.image_size)
+def _product_decoder(data: Manifest, config: InputConfig):  # type: ignore[no-untyped-def]
+    """Returns a function from the serialized examples of a batch of whole products to a `ProductBatch`."""
+    parse, size = _parser(data), config.batch_size
 
     def decode_middle(encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        return np.ascontiguousarray(pictures[:, middle, middle]), readable
+        return _decode_middle(encoded, config)
 
-    def to_batch(
-        encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
-    ) -> ProductBatch:
+    def to_batch(serialized: tf.Tensor) -> ProductBatch:
+        product_ids, labels, pictures = parse(serialized)
+        products, lengths = tf.size(product_ids), pictures.row_lengths()
+        count = tf.size(pictures.values)
+        missing = tf.where(count > size, -count % size, size - count)
+        encoded = tf.concat([pictures.values, tf.fill([missing], "")], axis=0)
+        owners = tf.concat([tf.repeat(tf.range(products), lengths), tf.fill([missing], size)], axis=0)
         images, readable = tf.numpy_function(decode_middle, (encoded,), (tf.uint8, tf.bool))
         images.set_shape((None, config.image_size, config.image_size, 3))
         readable.set_shape((None,))
-        return ProductBatch(images, tf.where(readable, owners, config.batch_size), product_ids, labels, products)
+        rows = [[0, size - products]]
+        product_ids = tf.ensure_shape(tf.pad(product_ids, rows), (size,))
+        labels = tf.ensure_shape(tf.pad(labels, rows, constant_values=schema.NO_CATEGORY), (size,))
+        return ProductBatch(images, tf.where(readable, owners, size), product_ids, labels, products)
 
     return to_batch
 
 
-def _parsed(data: Manifest, paths: list[str]) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Yields (product id, label, encoded images) of each record of some files."""
-    records = tf.data.TFRecordDataset(paths).batch(_RECORDS_PER_PARSE).map(_parser(data)).prefetch(2)
-    for product_ids, labels, images in records:
-        values, ends = images.values.numpy(), images.row_limits().numpy().tolist()
-        begin = 0
-        for product_id, label, end in zip(product_ids.numpy().tolist(), labels.numpy().tolist(), ends, strict=True):
-            yield product_id, label, values[begin:end].tolist()
-            begin = end
-
-
-def _pack(
-    records: Iterator[tuple[int, int, list[bytes]]], ends: Collection[int], size: int
-) -> Iterator[tuple[object, ...]]:
-    """Fills batches with as many whole products as fit; a batch also ends after so many products as `ends` names."""
-    rows: list[tuple[int, int]] = []
-    encoded: list[bytes] = []
-    owners: list[int] = []
-    for number, (product_id, label, images) in enumerate(records):
-        if rows and (len(encoded) + len(images) > size or len(rows) == size or number in ends):
-            yield _padded(rows, encoded, owners, size)
-            rows, encoded, owners = [], [], []
-        owners += [len(rows)] * len(images)
-        rows.append((product_id, label))
-        encoded += images
-    if rows:
-        yield _padded(rows, encoded, owners, size)
-
-
-def _padded(rows: list[tuple[int, int]], encoded: list[bytes], owners: list[int], size: int) -> tuple[object, ...]:
-    missing = size - len(encoded) if len(encoded) <= size else -len(encoded) % size
-    product_ids, labels = zip(*(rows + [(0, schema.NO_CATEGORY)] * (size - len(rows))), strict=True)
-    return (
-        np.array(encoded + [b""] * missing, object),
-        np.array(owners + [size] * missing, np.int32),
-        np.array(product_ids, np.int64),
-        np.array(labels, np.int32),
-        len(rows),
-    )
+def _decode_middle(encoded: np.ndarray, config: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes images as `decode.decode_batch` does, and keeps the middle of each."""
+    begin = (config.decode_size - config.image_size) // 2
+    middle = slice(begin, begin + config.image_size)
+    if config.decode_size == config.image_size:
+        return decode.decode_batch(encoded, config.decode_size)
+    whole = np.empty((config.decode_size, config.decode_size, 3), np.uint8)  # Stays in the cache.
+    pictures = np.zeros((len(encoded), config.image_size, config.image_size, 3), np.uint8)
+    readable = np.zeros(len(encoded), np.bool_)
+    for number, data in enumerate(encoded):
+        with contextlib.suppress(decode.UnreadableImage):
+            decode.decode_into(data, whole)
+            pictures[number] = whole[middle, middle]
+            readable[number] = True
+    return pictures, readable
