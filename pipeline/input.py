@@ -1,4 +1,4 @@
-"""From shards to batches: the datasets that training, evaluation and prediction read.
+"""From shards to batches of training: read, select, shuffle, decode.
 
 Pictures stay uint8 up to the accelerator, which casts, normalises and augments
 them: as float32 they would be four times the bytes to copy. Shuffling moves
@@ -8,25 +8,22 @@ encoded images, a twentieth of the size of decoded ones.
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline import decode, hashing, schema
+from pipeline import hashing, schema
 from pipeline.console import UserError
 from pipeline.decode import BatchDecoder
 from pipeline.manifest import Manifest
-from pipeline.odd_images import CONVERT, SKIP, ImagePolicy, ImageReport
+from pipeline.odd_images import ImagePolicy, ImageReport
 from pipeline.selection import Selection, SelectionConfig
 
 _READ_AHEAD_SHARDS = 16  # Fixed, since the order of elements follows from it.
-_RECORDS_PER_PARSE = 64
+RECORDS_PER_PARSE = 64
 _EPOCH_SALT, _CROP_SALT = 0x61, 0x62
 _USER_ERROR = re.compile(r"UserError: (.*)")
-
-_Product = tuple[int, int, list[bytes]]  # Product id, label, encoded images.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +37,9 @@ class InputConfig:
       image_size: Height and width in a batch, cut out of the decoded picture:
         at a random place for training, else from the middle.
       shuffle_images: Size of the shuffle buffer in encoded images, about 6 KB each.
-      seed: Determines order, crops and what is selected.
-      sample_fraction: See `SelectionConfig`, as the next three.
-      only_categories: Validation keeps to these categories too.
-      data_shard: A disjoint part of the products.
-      balance: How far categories are drawn alike.
-      odd_images: See `ImagePolicy`, as the next one.
-      unreadable_images: What to do with what makes no picture.
+      seed: Determines first weights, order, crops and what is selected.
+      selection: Which products an epoch has.
+      policy: What to do with pictures that are not as expected.
     """
 
     batch_size: int = 64
@@ -54,15 +47,10 @@ class InputConfig:
     image_size: int = 180
     shuffle_images: int = 16_384
     seed: int = 0
-    sample_fraction: float = 1.0
-    only_categories: str = ""
-    data_shard: str = ""
-    balance: float = 0.0
-    odd_images: str = CONVERT
-    unreadable_images: str = SKIP
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
 
     def __post_init__(self) -> None:
-        _ = self.selection, self.policy  # Refuse what they refuse.
         for name in ("batch_size", "decode_size", "image_size", "shuffle_images"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; expected 1 or more.")
@@ -71,22 +59,6 @@ class InputConfig:
                 f"--image_size={self.image_size} cannot be cut out of --decode_size={self.decode_size}; "
                 "expected it to be no larger."
             )
-
-    @property
-    def selection(self) -> SelectionConfig:
-        """Which products an epoch has."""
-        return SelectionConfig(
-            sample_fraction=self.sample_fraction,
-            only_categories=self.only_categories,
-            data_shard=self.data_shard,
-            balance=self.balance,
-            seed=self.seed,
-        )
-
-    @property
-    def policy(self) -> ImagePolicy:
-        """What to do with pictures that are not as expected."""
-        return ImagePolicy(odd_images=self.odd_images, unreadable_images=self.unreadable_images)
 
 
 @dataclass(frozen=True)
@@ -115,28 +87,6 @@ class Part:
         return slice(self.index * share, (self.index + 1) * share)
 
 
-class ProductBatch(NamedTuple):
-    """Whole products: all images of each stand in the same batch.
-
-    Attributes:
-      images: uint8 of shape (images, image_size, image_size, 3). The number of
-        images is the batch size, or a multiple of it for a product with more.
-      owners: Row in `product_ids` of each image's product: int32 of shape
-        (images,). Padding and unreadable images have the row after the last.
-      product_ids: int64 of shape (batch size,); rows after the last product
-        are padding.
-      labels: Label of the category at the last level, int32 of shape (batch
-        size,); `schema.NO_CATEGORY` in a test set and in padding.
-      products: Number of rows that are products, int32 scalar.
-    """
-
-    images: np.ndarray
-    owners: np.ndarray
-    product_ids: np.ndarray
-    labels: np.ndarray
-    products: np.ndarray
-
-
 def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
     """Returns the number of whole batches in an epoch of training.
 
@@ -146,7 +96,7 @@ def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
     if config.selection.takes_all:
         images = sum(shard.images for shard in data.shards(schema.TRAIN))
     else:
-        images = Selection(data, config.selection).images_per_epoch(data)
+        images = Selection(data, config.selection, seed=config.seed).images_per_epoch(data)
     if images < config.batch_size:
         raise UserError(f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}.")
     return images // config.batch_size
@@ -229,39 +179,7 @@ def parsed(data: Manifest, records: tf.data.Dataset) -> tf.data.Dataset:
       A dataset of (product ids, labels, encoded images): int64 and int32 of
       shape (records,), and a ragged string tensor of shape (records, images).
     """
-    return records.batch(_RECORDS_PER_PARSE).map(_parser(data), num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def products(
-    data: Manifest, config: InputConfig, *, split: str, shard: int | None = None, report: ImageReport | None = None
-) -> tf.data.Dataset:
-    """Returns a split as batches of whole products, each product once, in the order of the shards.
-
-    Args:
-      data: The dataset.
-      config: How batches are made.
-      split: Name of the split.
-      shard: Number of the one shard to read; None for all.
-      report: Where odd pictures are counted as batches are made.
-
-    Returns:
-      A dataset of `ProductBatch`. Where training keeps to some categories, so
-      does this, but for products without a category.
-    """
-    shards = data.shards(split)
-    chosen = shards if shard is None else shards[shard : shard + 1]
-    paths = [data.path(item.name) for item in chosen]
-    packed = tf.data.Dataset.from_generator(
-        lambda: _pack(_kept(data, config, _products_of(data, paths)), config.batch_size),
-        output_signature=(
-            tf.TensorSpec((None,), tf.string),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((config.batch_size,), tf.int64),
-            tf.TensorSpec((config.batch_size,), tf.int32),
-            tf.TensorSpec((), tf.int32),
-        ),
-    )
-    return packed.map(_product_decoder(config, report), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+    return records.batch(RECORDS_PER_PARSE).map(parser(data), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 @contextlib.contextmanager
@@ -285,7 +203,7 @@ def reading(data: Manifest) -> Iterator[None]:
         raise
 
 
-def _parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]]:
+def parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]]:
     """Returns a function from serialized examples to (product ids, labels, ragged encoded images)."""
     levels = data.taxonomy().num_levels
     label_key = schema.level_key(levels) if levels else schema.CATEGORY_ID
@@ -311,7 +229,7 @@ def _chosen_rows(data: Manifest, config: InputConfig, epoch: int) -> Callable[..
 
     if config.selection.takes_all:
         return all_rows
-    selection = Selection(data, config.selection)
+    selection = Selection(data, config.selection, seed=config.seed)
 
     def chosen_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
         copies = tf.numpy_function(
@@ -353,68 +271,3 @@ def _corners(room: int, positions: np.ndarray, seed: int) -> np.ndarray:
     draws = hashing.mix(positions, seed ^ _CROP_SALT)
     choices = np.uint64(room + 1)
     return np.stack([draws % choices, draws // choices % choices], axis=1).astype(np.int64)
-
-
-def _product_decoder(config: InputConfig, report: ImageReport | None) -> Callable[..., ProductBatch]:
-    """Returns a function from packed products to a `ProductBatch`."""
-    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
-
-    def decode_middle(encoded: np.ndarray, owners: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = decode.middle(config.decode_size, config.image_size, len(encoded))
-        return decoder.decode(encoded, corners=corners, product_ids=np.append(ids, 0)[owners])
-
-    def to_batch(
-        encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
-    ) -> ProductBatch:
-        images, readable = tf.numpy_function(decode_middle, (encoded, owners, product_ids), (tf.uint8, tf.bool))
-        images.set_shape((None, config.image_size, config.image_size, 3))
-        readable.set_shape((None,))
-        return ProductBatch(images, tf.where(readable, owners, config.batch_size), product_ids, labels, products)
-
-    return to_batch
-
-
-def _products_of(data: Manifest, paths: list[str]) -> Iterator[_Product]:
-    """Yields each record of some files."""
-    for product_ids, labels, images in parsed(data, tf.data.TFRecordDataset(paths)).prefetch(2):
-        values, ends = images.values.numpy(), images.row_limits().numpy().tolist()
-        begin = 0
-        for product_id, label, end in zip(product_ids.numpy().tolist(), labels.numpy().tolist(), ends, strict=True):
-            yield product_id, label, values[begin:end].tolist()
-            begin = end
-
-
-def _kept(data: Manifest, config: InputConfig, records: Iterator[_Product]) -> Iterator[_Product]:
-    """Leaves out products of categories that training leaves out."""
-    if not config.only_categories:
-        return records
-    chosen = Selection(data, config.selection).chosen
-    return (record for record in records if record[1] == schema.NO_CATEGORY or chosen[record[1]])
-
-
-def _pack(records: Iterator[_Product], size: int) -> Iterator[tuple[object, ...]]:
-    """Fills batches with as many whole products as fit."""
-    rows: list[tuple[int, int]] = []
-    encoded: list[bytes] = []
-    owners: list[int] = []
-    for product_id, label, images in records:
-        if rows and (len(encoded) + len(images) > size or len(rows) == size):
-            yield _padded(rows, encoded, owners, size)
-            rows, encoded, owners = [], [], []
-        owners += [len(rows)] * len(images)
-        rows.append((product_id, label))
-        encoded += images
-    if rows:
-        yield _padded(rows, encoded, owners, size)
-
-
-def _padded(rows: list[tuple[int, int]], encoded: list[bytes], owners: list[int], size: int) -> tuple[object, ...]:
-    missing = size - len(encoded) if len(encoded) <= size else -len(encoded) % size
-    product_ids, labels = zip(*(rows + [(0, schema.NO_CATEGORY)] * (size - len(rows))), strict=True)
-    return (
-        np.array(encoded + [b""] * missing, object),
-        np.array(owners + [size] * missing, np.int32),
-        np.array(product_ids, np.int64),
-        np.array(labels, np.int32),
-        len(rows),
-    )

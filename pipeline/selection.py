@@ -34,14 +34,12 @@ class SelectionConfig:
       balance: 0 draws products as they are; 1 draws every category equally
         often; between them, category c with n products is drawn in
         proportion to n^(1 - balance). An epoch keeps its size.
-      seed: Determines shares and parts.
     """
 
     sample_fraction: float = 1.0
     only_categories: str = ""
     data_shard: str = ""
     balance: float = 0.0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.sample_fraction <= 1:
@@ -65,13 +63,14 @@ class Selection:
     Args:
       data: The dataset.
       config: What is trained on.
+      seed: Determines shares and parts.
 
     Raises:
       UserError: A category that is named is not in the tree.
     """
 
-    def __init__(self, data: Manifest, config: SelectionConfig) -> None:
-        self._config = config
+    def __init__(self, data: Manifest, config: SelectionConfig, *, seed: int = 0) -> None:
+        self._config, self._seed = config, seed
         tree = data.taxonomy()
         self._products = data.products_per_category(schema.TRAIN)
         self.chosen = np.zeros(tree.num_categories, np.bool_)
@@ -100,7 +99,7 @@ class Selection:
         Returns:
           int64 of shape (products,).
         """
-        start = hashing.uniform(product_ids, self._config.seed ^ _DRAW_SALT)
+        start = hashing.uniform(product_ids, self._seed ^ _DRAW_SALT)
         weight = self._weights[labels]
         counts = (np.floor(start + (epoch + 1) * weight) - np.floor(start + epoch * weight)).astype(np.int64)
         return counts * self._in_part(product_ids)
@@ -110,7 +109,7 @@ class Selection:
         if not part:
             return np.ones(len(product_ids), np.bool_)
         number, total = int(part[1]), int(part[2])
-        return np.floor(hashing.uniform(product_ids, self._config.seed ^ _PART_SALT) * total) == number - 1
+        return np.floor(hashing.uniform(product_ids, self._seed ^ _PART_SALT) * total) == number - 1
 
     def images_per_epoch(self, data: Manifest) -> int:
         """Returns the number of images of an epoch, on average over the epochs."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import input as input_pipeline
-from pipeline import selection
+from pipeline import product_batches, selection
 from pipeline.console import UserError
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest
@@ -83,7 +83,8 @@ def test_balance_draws_every_category_alike_and_keeps_the_size_of_an_epoch(train
 def test_every_epoch_has_the_same_number_of_steps_of_chosen_images(
     train_data: Manifest, options: dict[str, object]
 ) -> None:
-    config = InputConfig(batch_size=8, decode_size=36, image_size=32, **options)  # type: ignore[arg-type]
+    selected = SelectionConfig(**options)  # type: ignore[arg-type]
+    config = InputConfig(batch_size=8, decode_size=36, image_size=32, selection=selected)
     steps = input_pipeline.steps_per_epoch(train_data, config)
     chosen = Selection(train_data, config.selection)
     for epoch in range(3):
@@ -94,9 +95,18 @@ def test_every_epoch_has_the_same_number_of_steps_of_chosen_images(
 
 
 def test_validation_keeps_to_the_chosen_categories(train_data: Manifest) -> None:
-    config = InputConfig(batch_size=16, decode_size=36, image_size=32, only_categories="top:2")
+    selected = SelectionConfig(only_categories="top:2")
+    config = InputConfig(batch_size=16, decode_size=36, image_size=32, selection=selected)
     chosen = Selection(train_data, config.selection).chosen
-    batches = list(input_pipeline.products(train_data, config, split="validation"))
+    batches = list(product_batches.products(train_data, config, split="validation"))
     labels = np.concatenate([batch.labels[: int(batch.products)] for batch in batches])
     assert len(labels) > 0
     assert chosen[labels].all()
+
+
+@pytest.mark.parametrize(
+    "options", [{"sample_fraction": 0.0}, {"data_shard": "0/3"}, {"data_shard": "third"}, {"balance": 1.5}]
+)
+def test_impossible_options_are_refused_by_name(options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(options))}"):
+        SelectionConfig(**options)  # type: ignore[arg-type]

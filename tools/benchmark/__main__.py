@@ -2,6 +2,8 @@ r"""Measures a stage beside its limit and its peers, in one run, and prints tabl
 
     python -m tools.benchmark shard --gigabytes 0.4,2
     python -m tools.benchmark input --cores 1,2
+    python -m tools.benchmark predict
+    python -m tools.benchmark ensemble
 
 The figures of a table belong together: they were taken in turns on the same
 machine, and the best of several rounds counts. Compare ratios, not machines.
@@ -54,7 +56,19 @@ def _input(folder: str) -> Iterator[Table]:
     yield input_benchmark.shuffle_quality(work)
 
 
-_SUBJECTS = {"shard": _shard, "input": _input}
+def _predict(folder: str) -> Iterator[Table]:
+    from tools.benchmark import predict  # Not for processes that draw pictures: TensorFlow takes seconds.
+
+    yield from predict.measure(folder, rounds=_ROUNDS.value)
+
+
+def _ensemble(folder: str) -> Iterator[Table]:
+    from tools.benchmark import ensemble
+
+    yield from ensemble.measure(folder)
+
+
+_SUBJECTS = {"shard": _shard, "input": _input, "predict": _predict, "ensemble": _ensemble}
 
 if __name__ == "__main__":
     console.run(main, flags_parser=console.parse_flags_and_arguments)
