@@ -95,7 +95,7 @@ class Augmentation:
           pictures are mixed float32 of shape (batch, 3): label, label of the
           other picture, and share of that one, at most half.
         """
-        return self._compiled(images, labels, ops.convert_to_tensor(step))
+        return self._compiled(images, labels, ops.cast(step, "uint32"))
 
     def _augmented(self, images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
         config, draws = self._config, _Draws(self._seed, step)
@@ -160,7 +160,7 @@ class _Draws(keras.random.SeedGenerator):
 
     def next(self, ordered: bool = True) -> Any:
         self._number += 1
-        mixed = ops.cast(self._step, "uint32") * np.uint32(64) + np.uint32(self._number)
+        mixed = self._step * np.uint32(64) + np.uint32(self._number)
         return ops.stack([ops.convert_to_tensor(self._seed % 2**31, "uint32"), mixed])
 
     def uniform(self, shape: Any, low: float = 0.0, high: float = 1.0) -> Any:

@@ -149,7 +149,7 @@ def _mobilenet_groups(blocks: int) -> dict[str, str]:
 _KINDS: Mapping[str, _Kind] = MappingProxyType(
     {
         "simple_cnn": _Kind(simple_cnn.build, "tf", simple_cnn.GROUPS),
-        "tutorial_cnn": _Kind(simple_cnn.build_tutorial, "tf", {"block1": "block1", "dense": "dense"}),
+        "tutorial_cnn": _Kind(simple_cnn.build_tutorial, None, {"block1": "block1", "dense": "dense"}),
         "resnet50": _Kind(_published("ResNet50"), "caffe", _numbered("conv{}", range(1, 6), "conv{}_")),
         "vgg16": _Kind(_published("VGG16"), "caffe", _numbered("block{}", range(1, 6), "block{}_")),
         "vgg19": _Kind(_published("VGG19"), "caffe", _numbered("block{}", range(1, 6), "block{}_")),

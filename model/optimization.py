@@ -1,8 +1,5 @@
 """What a stage of unfreezing sets up: what trains, how fast, and by which loss."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import keras
 
 from model import classifier, losses, optimizers, stages
@@ -41,7 +38,8 @@ def enter_stage(run: Run, model: keras.Model, number: int, steps: int) -> None:
     optimizer = optimizers.build(config.optimization, schedule, variables, paces)
     if getattr(model, "optimizer", None):
         optimizers.carry_over(model.optimizer, optimizer)
-    model.augmentation = Augmentation(config.augment, seed=config.input.seed, train_products=run.train_products)
+    if model.augmentation is None:  # It takes seconds to compile.
+        model.augmentation = Augmentation(config.augment, seed=config.input.seed, train_products=run.train_products)
     model.compile(
         optimizer=optimizer,
         loss=losses.build(config.loss, run.prior),
@@ -58,17 +56,3 @@ def _born(model: keras.Model, plan: tuple[stages.Stage, ...], number: int, updat
         classifier.freeze(model, stage.trainable)
         born = {item.path: born.get(item.path, now) for item in model.trainable_variables}
     return born
-
-
-@contextmanager
-def averaged(model: keras.Model) -> Iterator[None]:
-    """Puts the moving averages, where the optimizer keeps them, in the place of the weights for a while."""
-    pairs = optimizers.averages(model.optimizer) if getattr(model, "optimizer", None) else []
-    kept = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
-    for variable, average in pairs:
-        variable.assign(average)
-    try:
-        yield
-    finally:
-        for (variable, _), value in zip(pairs, kept, strict=True):
-            variable.assign(value)

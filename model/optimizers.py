@@ -1,6 +1,7 @@
 """How weights move: the optimizer, its schedule, and what differs from weight to weight."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -186,11 +187,25 @@ def carry_over(before: keras.optimizers.Optimizer, after: keras.optimizers.Optim
             variable.assign(known[_name(variable)])
 
 
-def averages(optimizer: keras.optimizers.Optimizer) -> list[tuple[Any, Any]]:
-    """Returns pairs of a variable and its moving average; none where the optimizer keeps no averages."""
-    if not optimizer.use_ema:
+def averages(optimizer: keras.optimizers.Optimizer | None) -> list[tuple[Any, Any]]:
+    """Returns pairs of a variable and its moving average; none where no averages are kept."""
+    if optimizer is None or not optimizer.use_ema:
         return []
     return list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Puts moving averages, where the model's optimizer keeps them, in the place of the weights for a while."""
+    pairs = averages(getattr(model, "optimizer", None))
+    kept = [ops.convert_to_numpy(variable) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for (variable, _), value in zip(pairs, kept, strict=True):
+            variable.assign(value)
 
 
 def _name(variable: Any) -> str:

@@ -41,9 +41,9 @@ def build_tutorial(image_size: int, weights: str | None) -> keras.Model:
     """Builds the network of TensorFlow's tutorial "Load and preprocess images", to compare with.
 
     https://www.tensorflow.org/tutorials/load_data/images has the three
-    convolutions and the dense layer, and
-    https://www.tensorflow.org/tutorials/images/classification the layers that
-    augment.
+    convolutions and the dense layer; its augmentation, that of
+    https://www.tensorflow.org/tutorials/images/classification, is in
+    tutorial_cnn.flags.
 
     Args:
       image_size: Height and width of the pictures in pixels.
@@ -51,7 +51,7 @@ def build_tutorial(image_size: int, weights: str | None) -> keras.Model:
     """
     _refuse(weights, "tutorial_cnn")
     inputs = keras.Input((image_size, image_size, 3))
-    x = inputs
+    x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
     for number in range(1, 4):
         x = layers.Conv2D(32, 3, activation="relu", name=f"block{number}_conv")(x)
         x = layers.MaxPooling2D(name=f"block{number}_pool")(x)

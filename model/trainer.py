@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from tensorboard.summary import Writer
 
-from model import checkpoint, evaluator, metrics, optimization, stages
+from model import checkpoint, evaluator, metrics, optimization, optimizers, stages
 from model.checkpoint import Position
 from model.run import Run
 from pipeline import input as input_pipeline
@@ -35,7 +35,7 @@ def train(run: Run, data: Manifest) -> None:
         record = _train_epoch(run, model, data, Position(epoch, position.step, position.total_steps), steps)
         position = Position(epoch + 1, 0, record["total_steps"])
         if with_validation:
-            with optimization.averaged(model):
+            with optimizers.averaged(model):
                 record["validation"] = evaluator.evaluate(run, model, data)
         checkpoint.save(run.checkpoints, model, position)
         _log(run, record)
