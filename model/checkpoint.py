@@ -10,10 +10,12 @@ from typing import Any
 
 import keras
 
+from model import optimizers
 from pipeline import files
 from pipeline.console import UserError
 
 _WEIGHTS, _STATE = "model.weights.h5", "state.json"
+_AVERAGED = "averaged.weights.h5"  # Where moving averages are kept, the model with these as its weights.
 _PREFIX = "step-"
 _KEPT = 2
 
@@ -40,9 +42,13 @@ def save(folder: str, model: keras.Model, position: Position) -> None:
     os.makedirs(temporary)
     try:
         model.save_weights(os.path.join(temporary, _WEIGHTS))
+        _sync(os.path.join(temporary, _WEIGHTS))
+        if optimizers.averages(getattr(model, "optimizer", None)):
+            with optimizers.averaged(model):
+                keras.Model(model.inputs, model.outputs).save_weights(os.path.join(temporary, _AVERAGED))
+            _sync(os.path.join(temporary, _AVERAGED))
         state = asdict(position) | {"seeds": [list(map(int, seed)) for seed in _seed_states(model)]}
         files.write_json(os.path.join(temporary, _STATE), state)
-        _sync(os.path.join(temporary, _WEIGHTS))
         if os.path.isdir(final):
             shutil.rmtree(final)
         files.move_folder(temporary, final, last=_STATE)
@@ -66,7 +72,11 @@ def position(path: str) -> Position:
 
 
 def restore(path: str, model: keras.Model) -> None:
-    """Loads weights, and where the model is compiled as it was, optimizer and random states.
+    """Loads what a checkpoint holds: all of it for a model that trains on, the averaged weights for one that does not.
+
+    Args:
+      path: The checkpoint.
+      model: Compiled as it was, to train on; or not compiled, to be used.
 
     Raises:
       UserError: The checkpoint does not fit the model or is broken.
@@ -74,6 +84,10 @@ def restore(path: str, model: keras.Model) -> None:
     try:
         with warnings.catch_warnings():  # Of a file that does not fit, the exception says enough.
             warnings.filterwarnings("ignore", message="Skipping nested container")
+            if not getattr(model, "optimizer", None):
+                averaged = os.path.join(path, _AVERAGED)
+                model.load_weights(averaged if os.path.exists(averaged) else os.path.join(path, _WEIGHTS))
+                return
             model.load_weights(os.path.join(path, _WEIGHTS))
         for generator, seed in zip(_seed_generators(model), _state(path)["seeds"], strict=True):
             generator.state.assign(seed)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from model import checkpoint, classifier
+from model import checkpoint, classifier, transfer
 from model.config import TrainConfig
 from pipeline import files, schema, taxonomy
 from pipeline.console import UserError
@@ -95,13 +95,17 @@ class Run:
         return cls(folder, TrainConfig.from_json(content["config"]), tree, np.array(content["train_products"]))
 
     def build(self, *, pretrained: bool) -> keras.Model:
-        """Builds the classifier, without the weights of a checkpoint."""
-        return classifier.build(
+        """Builds the classifier, with the weights it begins with or with random ones, not with those of a checkpoint."""
+        source = self.config.model.init_from if pretrained else None
+        model = classifier.build(
             self.config.model,
             image_size=self.config.input.image_size,
             num_categories=self.tree.num_categories,
-            pretrained=pretrained,
+            pretrained=pretrained and not source,
         )
+        if source:
+            transfer.begin_from(Run.load(source), self, model)
+        return model
 
     def trained(self) -> tuple[keras.Model, str]:
         """Returns the classifier with the weights of the newest checkpoint, and that checkpoint's path.

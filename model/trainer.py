@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from tensorboard.summary import Writer
 
-from model import checkpoint, evaluator, metrics, optimization, stages
+from model import checkpoint, evaluator, metrics, optimization, optimizers, stages
 from model.checkpoint import Position
 from model.run import Run
 from pipeline import input as input_pipeline
@@ -25,17 +25,18 @@ def train(run: Run, data: Manifest) -> None:
     """
     config = run.config
     steps = input_pipeline.steps_per_epoch(data, config.input)
-    plan = stages.parse(config.stages)
+    plan = config.plan
     model, position = _restore(run, plan, steps)
     with_validation = bool(data.splits.get(schema.VALIDATION))
     for epoch in range(position.epoch, stages.total_epochs(plan)):
         stage, first = stages.of_epoch(plan, epoch)
         if epoch == first and position.step == 0:
-            optimization.enter_stage(model, plan[stage], config, steps)
+            optimization.enter_stage(run, model, stage, steps)
         record = _train_epoch(run, model, data, Position(epoch, position.step, position.total_steps), steps)
         position = Position(epoch + 1, 0, record["total_steps"])
         if with_validation:
-            record["validation"] = evaluator.evaluate(run, model, data)
+            with optimizers.averaged(model):
+                record["validation"] = evaluator.evaluate(run, model, data)
         checkpoint.save(run.checkpoints, model, position)
         _log(run, record)
         say(_line(record, stages.total_epochs(plan)))
@@ -50,7 +51,7 @@ def _restore(run: Run, plan: tuple[stages.Stage, ...], steps: int) -> tuple[kera
         return model, Position()
     position = checkpoint.position(path)
     written_in = position.epoch if position.step else position.epoch - 1
-    optimization.enter_stage(model, plan[stages.of_epoch(plan, written_in)[0]], run.config, steps)
+    optimization.enter_stage(run, model, stages.of_epoch(plan, written_in)[0], steps)
     checkpoint.restore(path, model)
     say(f"Continuing {run.folder} at epoch {position.epoch + 1}, batch {position.step + 1}.")
     return model, position

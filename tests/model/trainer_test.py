@@ -155,7 +155,7 @@ def test_the_rate_of_a_stage_falls_to_nothing(
     run = Run.begin(str(tmp_path), config, train_data)
     trainer.train(run, train_data)
     [record] = _records(run)
-    assert record["learning_rate"] < 1e-6 * config.learning_rate
+    assert record["learning_rate"] < 1e-6 * config.optimization.learning_rate
 
 
 def test_another_seed_gives_another_run(
