@@ -59,12 +59,15 @@ def read_json(path: str) -> Any:
     return json.loads(read(path))
 
 
-def write(path: str, buffers: Iterable[bytes]) -> None:
+def write(path: str, buffers: Iterable[bytes | bytearray]) -> int:
     """Writes a file that is visible only when it is whole and on disk.
 
     Args:
       path: Where the file goes; its folder is made where it is missing.
       buffers: The content, in order; a megabyte or so at a time goes best.
+
+    Returns:
+      The number of bytes.
 
     Raises:
       OSError: The disk is full or the folder cannot be written. No part of
@@ -73,13 +76,15 @@ def write(path: str, buffers: Iterable[bytes]) -> None:
     make_folder(os.path.dirname(path))
     temporary = f"{path}{_TEMPORARY}{uuid.uuid4().hex[:12]}"
     if is_remote(path):
-        _write_remote(temporary, buffers)
+        size = _write_remote(temporary, buffers)
         _filesystems().rename([temporary], [path])
-        return
+        return size
+    size = 0
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             for buffer in buffers:
+                size += len(buffer)
                 rest = memoryview(buffer)
                 while rest:
                     rest = rest[os.write(descriptor, rest[:_BYTES_PER_CALL]) :]
@@ -92,6 +97,7 @@ def write(path: str, buffers: Iterable[bytes]) -> None:
             os.unlink(temporary)
         raise
     _sync_folder(os.path.dirname(path))
+    return size
 
 
 def write_json(path: str, value: Any) -> None:
@@ -99,10 +105,13 @@ def write_json(path: str, value: Any) -> None:
     write(path, [json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n"])
 
 
-def _write_remote(path: str, buffers: Iterable[bytes]) -> None:
+def _write_remote(path: str, buffers: Iterable[bytes | bytearray]) -> int:
+    size = 0
     with _filesystems().create(path, compression_type="uncompressed") as file:
         for buffer in buffers:
             file.write(buffer)
+            size += len(buffer)
+    return size
 
 
 def _sync_folder(folder: str) -> None:

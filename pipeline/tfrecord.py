@@ -12,7 +12,7 @@ import google_crc32c
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK_DELTA = 0xA282EAD8
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4
+HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 if google_crc32c.implementation != "c":
     raise ImportError(
@@ -57,17 +57,17 @@ def walk(data: memoryview) -> Iterator[bytes]:
     """
     position = number = 0
     while position < len(data):
-        begin = position + _HEADER_BYTES
+        begin = position + HEADER_BYTES
         if begin > len(data):
             raise CorruptRecord(number, position, "the file ends inside its header")
         (length,) = _LENGTH.unpack_from(data, position)
         if data[position:begin] != header(length):
             raise CorruptRecord(number, position, "the checksum of its length does not fit")
         end = begin + length
-        if end + _FOOTER_BYTES > len(data):
+        if end + FOOTER_BYTES > len(data):
             raise CorruptRecord(number, position, f"the file ends inside it; it has {length} bytes")
         record = bytes(data[begin:end])
-        if data[end : end + _FOOTER_BYTES] != masked(extend_crc(0, record)):
+        if data[end : end + FOOTER_BYTES] != masked(extend_crc(0, record)):
             raise CorruptRecord(number, position, "its checksum does not fit")
         yield record
-        position, number = end + _FOOTER_BYTES, number + 1
+        position, number = end + FOOTER_BYTES, number + 1

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import os
 import shutil
 import struct
@@ -11,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import psutil
 
-from pipeline import bson_framing, files, index, records, source
-from pipeline.records import CommonLayout, Encoder, Fields
+from pipeline import bson_framing, files, index, layout, source
+from pipeline.example import Encoder
+from pipeline.records import Fields
 from pipeline.source import Reader
 from pipeline.taxonomy import Taxonomy
 from tools import synthetic_catalogue, synthetic_tree
@@ -125,10 +126,10 @@ def _record_loop(path: str, tree: Taxonomy) -> None:
     """Turns documents in memory into framed records, which are dropped."""
     with Reader(path) as reader:
         data = memoryview(reader.read(0, _LOOP_BYTES))
-    layout, encoder = CommonLayout(Fields()), Encoder(tree)
-    for start, end in itertools.pairwise(bson_framing.boundaries(data)):
-        product = layout.parse(data, start, end) or records.parse(bytes(data[start:end]), Fields())
-        encoder.frame(product)
+    boundaries = np.array(bson_framing.boundaries(data), np.int64)
+    products, _ = layout.read(data, boundaries[:-1], boundaries[1:], Fields())
+    for _chunk in Encoder(tree).frame(data, products):
+        pass
 
 
 def _job(path: str, shards: str, workers: int, peaks: dict[int, int]) -> None:
