@@ -30,13 +30,24 @@ class _Octets(NamedTuple):
     def sizes(self) -> np.ndarray:
         return self.used.sum(axis=1)
 
+    def take(self, rows: np.ndarray) -> "_Octets":
+        return _Octets(self.octets[rows], self.used[rows])
+
 
 class Encoder:
     """Turns products into records; knows the labels of every category."""
 
     def __init__(self, taxonomy: Taxonomy) -> None:
-        self._taxonomy = taxonomy
-        self._constant: dict[int, tuple[bytes, bytes]] = {}  # By category: before and after the images.
+        self._category_ids = np.array([schema.NO_CATEGORY, *taxonomy.category_ids], np.int64)
+        self._rows = np.argsort(self._category_ids, kind="stable")
+        levels = range(1, taxonomy.num_levels + 1)
+        labels = [np.append(schema.NO_CATEGORY, taxonomy.ancestors(level)) for level in levels]
+        keys = [_entry_key(schema.level_key(level)) for level in levels]
+        # The same for all products of a category.
+        self._before = _joined(_int64_feature(_entry_key(schema.CATEGORY_ID), self._category_ids))
+        nothing = _constant(b"", len(self._category_ids))  # A tree of no category has no level either.
+        after = [part for pair in zip(keys, labels, strict=True) for part in _int64_feature(*pair)]
+        self._after = _joined([nothing, *after])
 
     def frame(self, data: memoryview, products: Products) -> Iterator[bytearray]:
         """Yields the records of products, one after another, in chunks of about a megabyte.
@@ -85,32 +96,19 @@ class Encoder:
         size = payload + _size([*lead, *trail])
         outer = _delimited(b"\x0a", size)
         record = size + _size(outer)
-        header = np.frombuffer(b"".join(map(tfrecord.header, record.tolist())), np.uint8).reshape(len(record), -1)
+        header = tfrecord.headers(record)
         footer = _constant(bytes(tfrecord.FOOTER_BYTES), len(record))
         leads = _strings([_Octets(header, np.ones_like(header, np.bool_)), *outer, *lead])
         return leads, _strings([*trail, footer]), (record + header.shape[1] + tfrecord.FOOTER_BYTES).tolist()
 
     def _constants(self, category_ids: np.ndarray) -> tuple[_Octets, _Octets]:
         """Returns what is the same for all products of a category: before and after the images."""
-        found, rows = np.unique(category_ids, return_inverse=True)
-        pairs = [self._constant.get(category) or self._encode_category(category) for category in found.tolist()]
-        before, after = (_table(strings) for strings in zip(*pairs, strict=True))
-        return _Octets(*(part[rows] for part in before)), _Octets(*(part[rows] for part in after))
-
-    def _encode_category(self, category_id: int) -> tuple[bytes, bytes]:
-        levels = range(1, self._taxonomy.num_levels + 1)
-        if category_id == schema.NO_CATEGORY:
-            labels = [schema.NO_CATEGORY for _ in levels]
-        else:
-            leaf = self._taxonomy.label_of[category_id]
-            labels = [int(self._taxonomy.ancestors(level)[leaf]) for level in levels]
-        after = b"".join(
-            _one(_int64_feature(_entry_key(schema.level_key(level)), np.array([label])))
-            for level, label in zip(levels, labels, strict=True)
-        )
-        encoded = _one(_int64_feature(_entry_key(schema.CATEGORY_ID), np.array([category_id]))), after
-        self._constant[category_id] = encoded
-        return encoded
+        places = np.searchsorted(self._category_ids, category_ids, sorter=self._rows)
+        rows = self._rows[np.minimum(places, len(self._rows) - 1)]
+        unknown = category_ids[self._category_ids[rows] != category_ids]
+        if len(unknown):
+            raise KeyError(f"category {unknown[0]} is not in the tree")
+        return self._before.take(rows), self._after.take(rows)
 
 
 def _chunk(buffers: list[bytes | memoryview], ends: list[int]) -> bytearray:
@@ -122,7 +120,7 @@ def _chunk(buffers: list[bytes | memoryview], ends: list[int]) -> bytearray:
         crcs.append(tfrecord.extend_crc(0, octets[begin + tfrecord.HEADER_BYTES : end - tfrecord.FOOTER_BYTES]))
         begin = end
     places = np.array(ends)[:, np.newaxis] + np.arange(-tfrecord.FOOTER_BYTES, 0)
-    octets[places] = np.frombuffer(b"".join(map(tfrecord.masked, crcs)), np.uint8).reshape(places.shape)
+    octets[places] = tfrecord.footers(np.array(crcs))
     return chunk
 
 
@@ -170,24 +168,17 @@ def _constant(value: bytes, count: int) -> _Octets:
     return _Octets(octets, np.broadcast_to(np.True_, octets.shape))
 
 
-def _table(strings: tuple[bytes, ...]) -> _Octets:
-    sizes = np.array([len(string) for string in strings])
-    width = int(sizes.max())
-    octets = np.frombuffer(b"".join(string.ljust(width, b"\0") for string in strings), np.uint8).reshape(len(strings), width)
-    return _Octets(octets, np.arange(width) < sizes[:, np.newaxis])
+def _joined(parts: list[_Octets]) -> _Octets:
+    """Returns the parts of each row as one."""
+    return _Octets(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
 
 
 def _strings(parts: list[_Octets]) -> list[bytes]:
     """Returns the parts of each row, joined."""
-    octets, used = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
+    octets, used = _joined(parts)
     joined = octets[used].tobytes()
     ends = np.cumsum(used.sum(axis=1)).tolist()
     return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _one(parts: list[_Octets]) -> bytes:
-    [string] = _strings(parts)
-    return string
 
 
 def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -39,12 +39,15 @@ class Products(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Products":
         """Returns the products of some rows, in their order."""
+        pictures = self.pictures(rows)
+        columns = (column[rows] for column in self[:3])
+        return Products(*columns, self.starts[pictures], self.ends[pictures])
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the positions in `starts` of the pictures of some rows, in their order."""
         counts = self.num_images[rows]
         firsts = (np.cumsum(self.num_images) - self.num_images)[rows]
-        pictures = np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
-        return Products(
-            self.product_id[rows], self.category_id[rows], counts, self.starts[pictures], self.ends[pictures]
-        )
+        return np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
 
 
 def read(

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ import numpy as np
 from pipeline import bson_framing, files
 from pipeline.console import UserError
 from pipeline.source import Reader
+
+_SLACK = 32  # One part in so many is asked for in addition, since the next task may be a little larger.
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class PieceReader:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = paths
-        self._buffer = bytearray()
+        self._buffer: mmap.mmap | None = None
 
     def read(self, pieces: Pieces) -> tuple[memoryview, np.ndarray]:
         """Returns the bytes of all pieces, one after another, and where documents begin and end in them.
@@ -95,7 +98,16 @@ class PieceReader:
         return data, boundaries
 
     def _room(self, size: int) -> memoryview:
-        if len(self._buffer) < size:
-            self._buffer = bytearray()  # Frees the old one before the new one is asked for.
-            self._buffer = bytearray(size)
+        if self._buffer is None or len(self._buffer) < size:
+            self._buffer = None  # Frees the old one before the new one is asked for.
+            self._buffer = _fresh_memory(size + size // _SLACK)
         return memoryview(self._buffer)[:size]
+
+
+def _fresh_memory(size: int) -> mmap.mmap:
+    """Returns memory in huge pages where the system has them: records are gathered from all over it."""
+    memory = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory

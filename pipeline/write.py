@@ -66,42 +66,45 @@ class ShardWriter:
         products, refused = layout.read(data, starts, ends, self._fields)
         codes = pieces.codes[kept]
         codes[list(refused)] = DROPPED
+        digests = duplicates.digests(data, products)  # In the order of the buffer, which is the fastest.
         written = {}
         for code, (split, count) in enumerate(self._splits.items()):
-            rows = np.flatnonzero(codes == code)
             if count:
+                rows = self._shuffled(np.flatnonzero(codes == code), products)
+                table = _table(products.take(rows), digests[products.pictures(rows)])
                 source_bytes = int((ends[rows] - starts[rows]).sum())
-                content = self._write_split(split, shard, data, self._shuffled(products.take(rows)))
+                content = self._write_split(schema.shard_name(split, shard, self._shards), data, products.take(rows), table)
                 written[split] = content | {"source_bytes": source_bytes}
         refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
         files.write_json(self._work.receipt(shard), {"shard": shard, "splits": written, "refusals": refusals})
 
-    def _shuffled(self, products: Products) -> Products:
-        return products.take(np.argsort(hashing.mix(products.product_id, self._seed ^ _ORDER_SALT), kind="stable"))
+    def _shuffled(self, rows: np.ndarray, products: Products) -> np.ndarray:
+        return rows[np.argsort(hashing.mix(products.product_id[rows], self._seed ^ _ORDER_SALT), kind="stable")]
 
-    def _write_split(self, split: str, shard: int, data: memoryview, products: Products) -> dict[str, Any]:
+    def _write_split(
+        self, name: str, data: memoryview, products: Products, table: manifest.Records
+    ) -> dict[str, Any]:
         """Writes the records of a split, and the table of them; returns what the receipt says."""
-        name = schema.shard_name(split, shard, self._shards)
-        path = os.path.join(self._work.root, name)
         digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if self._croissant else {})
         size = 0
         if len(products.product_id):
-            table = manifest.Records(
-                products.product_id,
-                products.category_id,
-                products.num_images.astype(np.int32),
-                duplicates.digests(data, products),
-            )
-            size = files.write(path, _summed(self._encoder.frame(data, products), digests.values()))
+            chunks = _summed(self._encoder.frame(data, products), digests.values())
+            size = files.write(os.path.join(self._work.root, name), chunks)
             manifest.write_records(os.path.join(self._work.root, manifest.records_name(name)), table)
         return {
             "name": name,
             "records": len(products.product_id),
-            "images": int(products.num_images.sum()),
+            "images": len(products.starts),
             "bytes": size,
             "first_id": int(products.product_id.min()) if size else None,
             "last_id": int(products.product_id.max()) if size else None,
         } | {name: digest.hexdigest() for name, digest in digests.items()}
+
+
+def _table(products: Products, digests: np.ndarray) -> manifest.Records:
+    return manifest.Records(
+        products.product_id, products.category_id, products.num_images.astype(np.int32), digests
+    )
 
 
 def _refusal(pieces: Pieces, start: int, end: int, reason: str) -> Refusal:
