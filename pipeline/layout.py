@@ -40,8 +40,13 @@ class Products(NamedTuple):
     def take(self, rows: np.ndarray) -> "Products":
         """Returns the products of some rows, in their order."""
         pictures = self.pictures(rows)
-        columns = (column[rows] for column in self[:3])
-        return Products(*columns, self.starts[pictures], self.ends[pictures])
+        return Products(
+            self.product_id[rows],
+            self.category_id[rows],
+            self.num_images[rows],
+            self.starts[pictures],
+            self.ends[pictures],
+        )
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
         """Returns the positions in `starts` of the pictures of some rows, in their order."""
@@ -50,9 +55,7 @@ class Products(NamedTuple):
         return np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
 
 
-def read(
-    data: memoryview, starts: np.ndarray, ends: np.ndarray, fields: Fields
-) -> tuple[Products, dict[int, str]]:
+def read(data: memoryview, starts: np.ndarray, ends: np.ndarray, fields: Fields) -> tuple[Products, dict[int, str]]:
     """Reads what documents say, whatever their layout.
 
     Args:
@@ -112,9 +115,7 @@ def _keys(
     return product_ids, category_ids, common & (labelled | (left == 1))
 
 
-def _read(
-    data: memoryview, starts: np.ndarray, ends: np.ndarray, fields: Fields
-) -> tuple[Products, dict[int, str]]:
+def _read(data: memoryview, starts: np.ndarray, ends: np.ndarray, fields: Fields) -> tuple[Products, dict[int, str]]:
     product_ids, category_ids, common, pictures = find(np.frombuffer(data, np.uint8), starts, ends, fields)
     found, refused = [pictures], {}
     for row in np.flatnonzero(~common).tolist():
@@ -176,7 +177,7 @@ def find(
 def _picture(
     data: np.ndarray, position: np.ndarray, last: np.ndarray, number: int, fields: Fields
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns, for images that should begin at some places, the ends of their pictures and whether all is as it should."""
+    """Returns both ends of the pictures of images that should begin at some places, and which ones do."""
     key, prefix = records.image_prefix(number), fields.picture_prefix
     size_at, prefix_at = len(key), len(key) + 4
     count_at = prefix_at + len(prefix)

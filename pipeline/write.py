@@ -7,7 +7,7 @@ its receipt, written last, tells that it need not run again.
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,54 +67,67 @@ class ShardWriter:
         codes = pieces.codes[kept]
         codes[list(refused)] = DROPPED
         digests = duplicates.digests(data, products)  # In the order of the buffer, which is the fastest.
-        written = {}
+        contents: dict[str, Iterable[bytes | bytearray]] = {}
+        written: dict[str, _ShardFile] = {}
         for code, (split, count) in enumerate(self._splits.items()):
-            if count:
-                rows = self._shuffled(np.flatnonzero(codes == code), products)
-                table = _table(products.take(rows), digests[products.pictures(rows)])
-                source_bytes = int((ends[rows] - starts[rows]).sum())
-                content = self._write_split(schema.shard_name(split, shard, self._shards), data, products.take(rows), table)
-                written[split] = content | {"source_bytes": source_bytes}
+            if not count:
+                continue
+            rows = self._shuffled(np.flatnonzero(codes == code), products)
+            name = schema.shard_name(split, shard, self._shards)
+            table = _table(products.take(rows), digests[products.pictures(rows)])
+            chunks = self._encoder.frame(data, products.take(rows))
+            written[split] = _ShardFile(name, table, int((ends[rows] - starts[rows]).sum()), chunks, self._croissant)
+            if len(rows):
+                contents[os.path.join(self._work.root, name)] = written[split]
+                contents[os.path.join(self._work.root, manifest.records_name(name))] = [table.to_bytes()]
+        files.write_all(contents)
         refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
-        files.write_json(self._work.receipt(shard), {"shard": shard, "splits": written, "refusals": refusals})
+        splits = {split: file.told() for split, file in written.items()}
+        files.write_json(self._work.receipt(shard), {"shard": shard, "splits": splits, "refusals": refusals})
 
     def _shuffled(self, rows: np.ndarray, products: Products) -> np.ndarray:
         return rows[np.argsort(hashing.mix(products.product_id[rows], self._seed ^ _ORDER_SALT), kind="stable")]
 
-    def _write_split(
-        self, name: str, data: memoryview, products: Products, table: manifest.Records
-    ) -> dict[str, Any]:
-        """Writes the records of a split, and the table of them; returns what the receipt says."""
-        digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if self._croissant else {})
-        size = 0
-        if len(products.product_id):
-            chunks = _summed(self._encoder.frame(data, products), digests.values())
-            size = files.write(os.path.join(self._work.root, name), chunks)
-            manifest.write_records(os.path.join(self._work.root, manifest.records_name(name)), table)
+
+class _ShardFile:
+    """The records of one split on their way into a file, and what the receipt says of it."""
+
+    def __init__(
+        self, name: str, table: manifest.Records, source_bytes: int, chunks: Iterable[bytearray], sha256: bool
+    ) -> None:
+        self._name = name
+        self._table = table
+        self._source_bytes = source_bytes
+        self._chunks = chunks
+        self._digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if sha256 else {})
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[bytearray]:
+        """Yields the content, once."""
+        for chunk in self._chunks:
+            for digest in self._digests.values():
+                digest.update(chunk)
+            self._bytes += len(chunk)
+            yield chunk
+
+    def told(self) -> dict[str, Any]:
+        """Returns what the receipt says, once the file is written."""
+        ids = self._table.product_id
         return {
-            "name": name,
-            "records": len(products.product_id),
-            "images": len(products.starts),
-            "bytes": size,
-            "first_id": int(products.product_id.min()) if size else None,
-            "last_id": int(products.product_id.max()) if size else None,
-        } | {name: digest.hexdigest() for name, digest in digests.items()}
+            "name": self._name,
+            "records": len(ids),
+            "images": len(self._table.digest),
+            "bytes": self._bytes,
+            "source_bytes": self._source_bytes,
+            "first_id": int(ids.min()) if len(ids) else None,
+            "last_id": int(ids.max()) if len(ids) else None,
+        } | {name: digest.hexdigest() for name, digest in self._digests.items()}
 
 
 def _table(products: Products, digests: np.ndarray) -> manifest.Records:
-    return manifest.Records(
-        products.product_id, products.category_id, products.num_images.astype(np.int32), digests
-    )
+    return manifest.Records(products.product_id, products.category_id, products.num_images.astype(np.int32), digests)
 
 
 def _refusal(pieces: Pieces, start: int, end: int, reason: str) -> Refusal:
     file, offset = pieces.place(int(start))
     return Refusal(file, offset, offset + int(end - start), reason)
-
-
-def _summed(chunks: Iterable[bytearray], digests: Collection[Any]) -> Iterator[bytearray]:
-    """Yields chunks, and tells the digests of them."""
-    for chunk in chunks:
-        for digest in digests:
-            digest.update(chunk)
-        yield chunk

@@ -10,9 +10,9 @@ import xxhash
 
 from pipeline import example, files, index, layout, plan, records, source, tfrecord
 from pipeline.console import progress
+from pipeline.example import Encoder
 from pipeline.manifest import Manifest, Records, Shard
 from pipeline.records import Fields
-from pipeline.example import Encoder
 from pipeline.source import Reader
 
 _BYTES_PER_PROCESS = 256 << 20  # Less is done before another process has started.

@@ -17,7 +17,9 @@ from pipeline.taxonomy import Taxonomy
 _TREE = Taxonomy((7, 1000010653), (("A", "B", "C"), ("A", "D", "E")))
 _CATEGORIES = st.sampled_from([7, 1000010653, schema.NO_CATEGORY])
 _PRODUCTS = st.lists(
-    st.builds(Product, st.integers(-(1 << 63), (1 << 63) - 1), _CATEGORIES, st.lists(st.binary(max_size=300), max_size=4)),
+    st.builds(
+        Product, st.integers(-(1 << 63), (1 << 63) - 1), _CATEGORIES, st.lists(st.binary(max_size=300), max_size=4)
+    ),
     min_size=1,
     max_size=6,
 )
