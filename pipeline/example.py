@@ -17,7 +17,7 @@ from pipeline import schema, tfrecord
 from pipeline.layout import Products
 from pipeline.taxonomy import Taxonomy
 
-_PRODUCTS_AT_ONCE = 1 << 14  # Bounds the memory where products have a few bytes each.
+_PRODUCTS_AT_ONCE = 1 << 12  # Bounds the memory where products have a few bytes each.
 _CHUNK_BYTES = 1 << 20
 
 

@@ -16,7 +16,7 @@ from pipeline import records, schema
 from pipeline.records import Fields
 
 _MAX_IMAGES = 64  # Of the common layout; products with more take the general way.
-_DOCUMENTS_AT_ONCE = 1 << 14  # Bounds the memory where documents have a few bytes each.
+_DOCUMENTS_AT_ONCE = 1 << 13  # Bounds the memory where documents have a few bytes each.
 
 
 class Products(NamedTuple):
