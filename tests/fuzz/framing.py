@@ -49,7 +49,7 @@ setattr(index, "Reader", _Memory)  # noqa: B010 - It is no name that the module 
 def check(data: bytes) -> None:
     """Indexes the data in ranges of a size that its first byte chooses."""
     _Memory.content = content = data[1:]
-    size = 16 + 8 * data[0] if data else 16
+    size = 64 + 16 * data[0] if data else 64  # Smaller ranges cost more time than they find.
     stops = range(0, len(content), size)
     parts = [index.Range(0, "memory", start, min(start + size, len(content))) for start in stops]
     found = index.join([(part, index.index_range(part, _FIELDS)) for part in parts], _FIELDS)
