@@ -70,10 +70,7 @@ class Engine:
         local = options.get_all_options()["direct_running_mode"] == "multi_processing"
         expected = len(files.list_files(receipts)) + len(elements)
 
-        def all_done() -> bool:
-            return len(files.list_files(receipts)) >= expected
-
-        watched = workers.watched(all_done) if local else contextlib.nullcontext()
+        watched = workers.watched() if local else contextlib.nullcontext()
         with watched, _show_progress(label, receipts, sizes):
             try:
                 with beam.Pipeline(options=options) as pipeline:

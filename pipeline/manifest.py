@@ -51,6 +51,12 @@ class Records(NamedTuple):
     num_images: np.ndarray
     digest: np.ndarray
 
+    def to_bytes(self) -> bytes:
+        """Returns the content of a file of the table."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **self._asdict())
+        return buffer.getvalue()
+
 
 def records_name(shard: str) -> str:
     """Returns the path, in a dataset's folder, of the table of the records of a shard, by its file name."""
@@ -262,10 +268,3 @@ def read_records(path: str) -> Records:
     """Reads a table of records."""
     with np.load(io.BytesIO(files.read(path))) as content:
         return Records(*(content[name] for name in Records._fields))
-
-
-def write_records(path: str, table: Records) -> None:
-    """Writes a table of records, atomically."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **table._asdict())
-    files.write(path, [buffer.getvalue()])
