@@ -8,6 +8,7 @@ slower way through TensorFlow.
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import simplejpeg
@@ -65,11 +66,13 @@ def decode_into(data: bytes, picture: np.ndarray) -> None:
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        if (height, width) == picture.shape[:2] and space in ("YCbCr", "Gray"):
-            simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
-            return
     except ValueError:
         height, width = _dimensions(data)
+        space = ""
+    if (height, width) == picture.shape[:2] and space in ("YCbCr", "Gray"):
+        with suppress(ValueError):  # Of a fault, which TensorFlow may recover from, as an exported graph does.
+            simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
+            return
     if height * width > MAX_PIXELS:
         raise UnreadableImage(f"{width}x{height} pixels; expected {MAX_PIXELS} at most")
     picture[:] = _decode_any(data, *picture.shape[:2])
@@ -95,6 +98,11 @@ def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:
         except tf.errors.InvalidArgumentError as error:
             raise UnreadableImage(" ".join(error.message.split())) from None
         if picture.shape[:2] != (height, width):
-            resized = tf.image.resize(picture, (height, width), antialias=True)
-            picture = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+            picture = resized(picture, height, width)
         return np.asarray(picture)
+
+
+def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resizes a picture, uint8 of shape (any, any, 3), bilinear with antialiasing; a graph may hold it too."""
+    values = tf.image.resize(picture, (height, width), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)

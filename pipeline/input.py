@@ -5,8 +5,9 @@ them: as float32 they would be four times the bytes to copy. Shuffling moves
 encoded images, a twentieth of the size of decoded ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,12 @@ class InputConfig:
                 f"--image_size={self.image_size} cannot be cut out of --decode_size={self.decode_size}; "
                 "expected it to be no larger."
             )
+
+    @property
+    def middle(self) -> slice:
+        """Rows, and columns, of the decoded picture that stand in a batch of whole products."""
+        begin = (self.decode_size - self.image_size) // 2
+        return slice(begin, begin + self.image_size)
 
 
 class ProductBatch(NamedTuple):
@@ -208,19 +215,19 @@ def _crop_at_random(pictures: np.ndarray, size: int, positions: np.ndarray, seed
     return np.stack(crops)
 
 
+def decode_middle(encoded: Sequence[bytes] | np.ndarray, config: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes images as evaluation and prediction see them, cut out of the middle; see `decode.decode_batch`."""
+    pictures, readable = decode.decode_batch(encoded, config.decode_size)
+    middle = config.middle
+    return np.ascontiguousarray(pictures[:, middle, middle]), readable
+
+
 def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
     """Returns a function from packed products to a `ProductBatch`."""
-    begin = (config.decode_size - config.image_size) // 2
-    middle = slice(begin, begin + config.image_size)
-
-    def decode_middle(encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        return np.ascontiguousarray(pictures[:, middle, middle]), readable
-
     def to_batch(
         encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
     ) -> ProductBatch:
-        images, readable = tf.numpy_function(decode_middle, (encoded,), (tf.uint8, tf.bool))
+        images, readable = tf.numpy_function(partial(decode_middle, config=config), (encoded,), (tf.uint8, tf.bool))
         images.set_shape((None, config.image_size, config.image_size, 3))
         readable.set_shape((None,))
         return ProductBatch(images, tf.where(readable, owners, config.batch_size), product_ids, labels, products)
