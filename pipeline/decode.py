@@ -6,6 +6,7 @@ cannot decode as it is (PNG, CMYK, another size, a recoverable fault) takes a
 slower way through TensorFlow.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ import tensorflow as tf
 
 MAX_PIXELS = 64_000_000  # A larger image is refused before memory is asked for.
 _ALIGNMENT = 64  # TensorFlow takes an array that is aligned so without a copy.
+_PLACE = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # What TensorFlow says of its graph around a message.
+_JPEG = b"\xff\xd8\xff"
 _PNG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
 
@@ -65,8 +68,8 @@ def decode_into(data: bytes, picture: np.ndarray) -> None:
       UnreadableImage: The bytes make no picture.
     """
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError):  # KeyError: it finds no size at all.
         height, width = _dimensions(data)
         space = ""
     if (height, width) == picture.shape[:2] and space in ("YCbCr", "Gray"):
@@ -86,9 +89,25 @@ def _dimensions(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH", data, 6)
     elif data.startswith(_BMP) and len(data) >= 26:
         width, height = map(abs, struct.unpack_from("<ii", data, 18))
+    elif data.startswith(_JPEG):
+        return _jpeg_dimensions(data)
     else:
         raise UnreadableImage("neither a sound JPEG nor a PNG, GIF or BMP")
     return height, width
+
+
+def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
+    """Returns height and width of a JPEG of which simplejpeg makes nothing, such as one with rare subsampling."""
+    with tf.device("CPU"):
+        try:
+            height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
+        except tf.errors.InvalidArgumentError as error:
+            raise _unreadable(error) from None
+    return height, width
+
+
+def _unreadable(error: tf.errors.InvalidArgumentError) -> UnreadableImage:
+    return UnreadableImage(_PLACE.sub("", " ".join(error.message.split())))
 
 
 def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:
@@ -96,7 +115,7 @@ def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:
         try:
             picture = tf.io.decode_image(data, channels=3, expand_animations=False)
         except tf.errors.InvalidArgumentError as error:
-            raise UnreadableImage(" ".join(error.message.split())) from None
+            raise _unreadable(error) from None
         if picture.shape[:2] != (height, width):
             picture = resized(picture, height, width)
         return np.asarray(picture)
