@@ -123,20 +123,21 @@ class _Trial(layers.Layer):
 
     def call(self, inputs):  # type: ignore[no-untyped-def]
         logits, owners, labels = inputs
-        counts = self._sum(ops.ones_like(owners), owners)
+        counts = _sums(ops.ones_like(owners), owners, self._capacity)
         divisor = ops.cast(ops.expand_dims(ops.maximum(counts, 1), -1), "float32")
         column = ops.expand_dims(ops.maximum(labels, 0), -1)  # Padding has no label, and is left out later.
         answers = []
         for temperature in _TEMPERATURES:
-            means = self._sum(ops.softmax(logits / temperature), owners) / divisor
+            means = _sums(ops.softmax(logits / temperature), owners, self._capacity) / divisor
             true = ops.take_along_axis(means, column, axis=1)[:, 0]
             right = ops.cast(ops.equal(ops.cast(ops.argmax(means, axis=1), "int32"), labels), "float32")
             answers.append(ops.stack([true, ops.max(means, axis=1), right]))
         return ops.stack(answers), counts
 
-    def _sum(self, values, owners):  # type: ignore[no-untyped-def]
-        # The last row collects padding and unreadable images.
-        return ops.segment_sum(values, owners, num_segments=self._capacity + 1)[: self._capacity]
+
+def _sums(values: Any, owners: Any, capacity: int) -> Any:
+    """Returns the sums over the images of each product."""
+    return ops.segment_sum(values, owners, num_segments=capacity + 1)[:capacity]  # The last row is of no product.
 
 
 class _Tally:

@@ -111,9 +111,7 @@ def _write(path: str, run: Run, classifier: keras.Model, config: SaveConfig) -> 
     if config.format == ONNX:
         onnx_model.write(path, classifier)
         return onnx_model.answers(path, run, top_k=config.top_k)
-    saved_model.write(
-        path, classifier, run.tree, prior=run.prior, config=run.config.input, top_k=config.top_k
-    )
+    saved_model.write(path, classifier, run.tree, prior=run.prior, config=run.config.input, top_k=config.top_k)
     return saved_model.answers(path)
 
 

@@ -59,5 +59,7 @@ def _require() -> Any:
         import onnxruntime
         import tf2onnx  # noqa: F401  # What Keras exports with.
     except ImportError as error:
-        raise UserError(f"--format=onnx needs a package that is not there ({error}): pip install 'aisle[onnx]'.") from None
+        raise UserError(
+            f"--format=onnx needs a package that is not there ({error}): pip install 'aisle[onnx]'."
+        ) from None
     return onnxruntime

@@ -65,5 +65,5 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
             truth = (np.asarray(batch.product_ids)[:count], np.asarray(batch.labels)[:count])
             rows.append((*truth, scores.top_labels[:, 0], scores.top_probabilities[:, 0], scores.num_images))
             bar.update(count)
-    columns = map(np.concatenate, zip(*rows, strict=True))
-    return Outcomes(*columns, images=images), accuracy.report()
+    columns = [*map(np.concatenate, zip(*rows, strict=True)), images]
+    return Outcomes(*columns), accuracy.report()

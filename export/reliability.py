@@ -120,9 +120,7 @@ class Selection:
 
     def _choice(self, place: int) -> Choice:
         products = int(self._products[place])
-        return Choice(
-            float(self._threshold[place]), products, products / self._total, float(self._accuracy[place])
-        )
+        return Choice(float(self._threshold[place]), products, products / self._total, float(self._accuracy[place]))
 
     def curve(self, points: int) -> list[Choice]:
         """Returns about as many points, evenly spread over coverage."""

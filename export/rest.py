@@ -95,7 +95,7 @@ def _columns_of_rows(rows: Any, specs: Mapping[str, Any]) -> dict[str, list[Any]
 
 def _columns(inputs: Any, specs: Mapping[str, Any]) -> dict[str, list[Any]]:
     if isinstance(inputs, list) and len(specs) == 1:
-        return {name: inputs for name in specs}
+        return dict.fromkeys(specs, inputs)
     if not isinstance(inputs, dict) or inputs.keys() != specs.keys():
         raise BadRequest(f'"inputs" is not an object of {_listed(specs)}.')
     for name, values in inputs.items():
@@ -137,7 +137,9 @@ def response(outputs: Mapping[str, np.ndarray], *, by_row: bool) -> dict[str, An
 
 
 def _plain(values: np.ndarray) -> list[Any]:
-    found: list[Any] = np.char.decode(values.astype(bytes), "utf-8").tolist() if values.dtype == object else values.tolist()
+    found: list[Any] = (
+        np.char.decode(values.astype(bytes), "utf-8").tolist() if values.dtype == object else values.tolist()
+    )
     return found
 
 
@@ -164,4 +166,8 @@ def metadata(model: ServedModel) -> dict[str, Any]:
 def _tensor_info(spec: tf.TensorSpec) -> dict[str, Any]:
     sizes = [{"size": str(-1 if size is None else size), "name": ""} for size in spec.shape]
     dtype = tf.dtypes.as_dtype(spec.dtype)
-    return {"dtype": f"DT_{dtype.name.upper()}", "tensor_shape": {"dim": sizes, "unknown_rank": False}, "name": spec.name}
+    return {
+        "dtype": f"DT_{dtype.name.upper()}",
+        "tensor_shape": {"dim": sizes, "unknown_rank": False},
+        "name": spec.name,
+    }

@@ -20,6 +20,8 @@ from pipeline.taxonomy import Taxonomy
 PRODUCTS = "products"
 _PATH_SEPARATOR = " > "
 _NOBODY = -1  # Sums of segments leave out what has a negative number.
+_IMAGES = tf.TensorSpec((None,), tf.string, name="image_bytes")
+_PRODUCT = tf.TensorSpec((None,), tf.int32, name="product")
 _JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
 
@@ -72,21 +74,16 @@ class Service(tf.Module):
         self._config = config
         self._top_k = min(top_k, tree.num_categories)
         self._prior = np.asarray(prior, np.float32)
-        self._category_ids = np.array(tree.category_ids, np.int64)
-        self._names = [path[-1] for path in tree.paths]
-        self._paths = [_PATH_SEPARATOR.join(path) for path in tree.paths]
+        names = [path[-1] for path in tree.paths]
+        paths = [_PATH_SEPARATOR.join(path) for path in tree.paths]
+        self._columns = (np.array(tree.category_ids, np.int64), np.array(names, object), np.array(paths, object))
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+    @tf.function(input_signature=[_IMAGES])  # type: ignore[untyped-decorator]
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers for each picture by itself."""
         return self._answers(image_bytes, tf.range(tf.size(image_bytes)), tf.size(image_bytes))
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None,), tf.string, name="image_bytes"),
-            tf.TensorSpec((None,), tf.int32, name="product"),
-        ]
-    )
+    @tf.function(input_signature=[_IMAGES, _PRODUCT])  # type: ignore[untyped-decorator]
     def classify_products(self, image_bytes: tf.Tensor, product: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answers for products: `product` numbers the product of each picture, from 0."""
         with tf.control_dependencies(_checks(image_bytes, product)):
@@ -99,8 +96,8 @@ class Service(tf.Module):
         owners_of_rows = tf.gather(tf.concat([owners, [_NOBODY]], axis=0), rows)
         means, readable = self._product_mean(probabilities, owners_of_rows, count)
         best, labels = tf.math.top_k(means, self._top_k)
-        columns = [tf.gather(tf.constant(values), labels) for values in (self._category_ids, self._names, self._paths)]
-        return Answers(*columns, best, readable)._asdict()
+        ids, names, paths = (tf.gather(tf.constant(values), labels) for values in self._columns)
+        return Answers(ids, names, paths, best, readable)._asdict()
 
     def _product_mean(
         self, probabilities: tf.Tensor, owners: tf.Tensor, count: tf.Tensor

@@ -15,7 +15,9 @@ from absl import flags
 
 from pipeline import console
 
-_MODEL = flags.DEFINE_string("model", None, "Folder that export.save wrote; the newest version is served.", required=True)
+_MODEL = flags.DEFINE_string(
+    "model", None, "Folder that export.save wrote; the newest version is served.", required=True
+)
 _NAME = flags.DEFINE_string("name", None, "Name of the model in addresses; by default that of the folder.")
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen at; 0.0.0.0 for every one of this machine.")
 _PORT = flags.DEFINE_integer("port", 8501, "Port to listen at.", lower_bound=0, upper_bound=65535)

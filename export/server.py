@@ -97,10 +97,14 @@ class _Service:
 
     async def not_found(self, request: Request, _: Exception) -> Response:
         name, version = self._model.name, self._model.version
-        return _error(f"nothing is at {request.url.path}; model {name}, version {version}, is at /v1/models/{name}.", 404)
+        return _error(
+            f"nothing is at {request.url.path}; model {name}, version {version}, is at /v1/models/{name}.", 404
+        )
 
     async def wrong_method(self, request: Request, _: Exception) -> Response:
-        return _error(f"{request.method} is not for {request.url.path}; POST is for :predict, and GET for the rest.", 405)
+        return _error(
+            f"{request.method} is not for {request.url.path}; POST is for :predict, and GET for the rest.", 405
+        )
 
     async def failed(self, _: Request, error: Exception) -> Response:
         return _error(f"the model failed: {type(error).__name__}.", 500)

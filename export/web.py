@@ -22,7 +22,9 @@ def serve(folder: str, *, name: str, limits: server.Limits, host: str, port: int
         the port is taken.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UserError(f"--name is {name!r}; expected letters, digits, and any of _.- alone, for it stands in addresses.")
+        raise UserError(
+            f"--name is {name!r}; expected letters, digits, and any of _.- alone, for it stands in addresses."
+        )
     listener = _listen(host, port)
     model = ServedModel.load(folder, name=name)
     shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{listener.getsockname()[1]}"

@@ -224,6 +224,7 @@ def decode_middle(encoded: Sequence[bytes] | np.ndarray, config: InputConfig) ->
 
 def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
     """Returns a function from packed products to a `ProductBatch`."""
+
     def to_batch(
         encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
     ) -> ProductBatch:

@@ -124,7 +124,9 @@ def test_another_best_category_counts_unless_the_first_two_are_tied() -> None:
 def test_the_command_exports_and_says_how_far_it_is_from_prediction(
     command: Callable[..., subprocess.CompletedProcess[str]], trained_run: Run, train_data: Manifest, tmp_path: Path
 ) -> None:
-    result = command("export.save", "--run", trained_run.folder, "--output", "shop", "--data", train_data.folder, cwd=tmp_path)
+    result = command(
+        "export.save", "--run", trained_run.folder, "--output", "shop", "--data", train_data.folder, cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert "greatest difference of a probability: " in result.stdout
     assert "Wrote shop/1." in result.stdout

@@ -65,4 +65,5 @@ def test_the_curve_ends_with_all_answers(answers: list[tuple[float, bool]]) -> N
     confidence, right = _columns(answers)
     curve = Selection(confidence, right).curve(20)
     assert [point.coverage for point in curve] == sorted({point.coverage for point in curve})
-    assert (curve[-1].coverage, curve[-1].accuracy) == (1, pytest.approx(right.mean()))
+    assert curve[-1].coverage == 1
+    assert curve[-1].accuracy == pytest.approx(right.mean())

@@ -18,7 +18,13 @@ from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue
 
-_HOSTILE = ('<script>alert("1")</script>', "\"'><img src=x onerror=alert(2)>", "=cmd|' /C calc'!A0", "{{ 7 * 7 }}", "&lt;b&gt;")
+_HOSTILE = (
+    '<script>alert("1")</script>',
+    "\"'><img src=x onerror=alert(2)>",
+    "=cmd|' /C calc'!A0",
+    "{{ 7 * 7 }}",
+    "&lt;b&gt;",
+)
 
 
 class _Page(HTMLParser):

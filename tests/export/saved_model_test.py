@@ -172,7 +172,9 @@ print(answers["category_ids"].numpy()[0, 0], answers["category_paths"].numpy()[0
 
 
 def test_a_saved_model_loads_where_this_project_is_not(trained_run: Run, model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "picture.jpg").write_bytes(synthetic_pictures.draw(trained_run.tree.paths[0], product=0, view=0, seed=0))
+    (tmp_path / "picture.jpg").write_bytes(
+        synthetic_pictures.draw(trained_run.tree.paths[0], product=0, view=0, seed=0)
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     words = [sys.executable, "-I", "-c", _ALONE, str(model_folder / "1"), "picture.jpg"]
     result = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

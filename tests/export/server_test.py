@@ -76,7 +76,9 @@ def test_rows_are_answered_with_rows(client: TestClient, jpeg: dict[str, str], t
 
 def test_columns_are_answered_with_columns(client: TestClient, jpeg: dict[str, str]) -> None:
     rows = _post(client, {"instances": [jpeg, _BROKEN]})["predictions"]
-    columns = _post(client, {"signature_name": "serving_default", "inputs": {"image_bytes": [jpeg, _BROKEN]}})["outputs"]
+    columns = _post(client, {"signature_name": "serving_default", "inputs": {"image_bytes": [jpeg, _BROKEN]}})[
+        "outputs"
+    ]
     assert columns == {name: [row[name] for row in rows] for name in rows[0]}
     assert _post(client, {"inputs": [jpeg, _BROKEN]})["outputs"] == columns
     assert _post(client, {"inputs": [jpeg, _BROKEN]}, "/v1/models/shop/versions/1:predict")["outputs"] == columns
