@@ -68,8 +68,6 @@ class Engine:
             return
         options = self._with_local_defaults(min(len(elements), 1 + sum(sizes) // bytes_per_process))
         local = options.get_all_options()["direct_running_mode"] == "multi_processing"
-        expected = len(files.list_files(receipts)) + len(elements)
-
         watched = workers.watched() if local else contextlib.nullcontext()
         with watched, _show_progress(label, receipts, sizes):
             try:

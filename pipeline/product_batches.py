@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline import decode, schema
+from pipeline import schema
 from pipeline.decode import BatchDecoder
 from pipeline.input import RECORDS_PER_PARSE, InputConfig, parser
 from pipeline.manifest import Manifest
@@ -107,7 +107,7 @@ def _product_decoder(
     decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
 
     def decode_middle(encoded: np.ndarray, owners: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = decode.middle(config.decode_size, config.image_size, len(encoded))
+        corners = np.full((len(encoded), 2), config.middle.start)
         return decoder.decode(encoded, corners=corners, product_ids=ids[np.minimum(owners, len(ids) - 1)])
 
     def to_batch(serialized: tf.Tensor) -> ProductBatch:
@@ -126,3 +126,10 @@ def _product_decoder(
         return ProductBatch(images, tf.where(readable, owners, size), product_ids, labels, products)
 
     return to_batch
+
+
+def decode_middle(encoded: Sequence[bytes], config: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes images as evaluation and prediction see them, cut out of the middle; see `BatchDecoder.decode`."""
+    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy)
+    corners = np.full((len(encoded), 2), config.middle.start)
+    return decoder.decode(encoded, corners=corners, product_ids=np.zeros(len(encoded), np.int64))
