@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.augment import AugmentConfig, Augmentation
+from model.augment import Augmentation, AugmentConfig
 from pipeline.console import UserError
 
 _OFF = {"flip": False}
@@ -43,7 +43,11 @@ def test_with_all_off_pictures_and_labels_stay() -> None:
 def test_the_same_seed_and_batch_give_the_same_and_others_do_not() -> None:
     images, labels = _augment(_pictures(), **_EVERYTHING)
     assert images.dtype == np.uint8
-    for other, same in ((_augment(_pictures(), **_EVERYTHING), True), (_augment(_pictures(), step=4, **_EVERYTHING), False), (_augment(_pictures(), seed=2, **_EVERYTHING), False)):
+    for other, same in (
+        (_augment(_pictures(), **_EVERYTHING), True),
+        (_augment(_pictures(), step=4, **_EVERYTHING), False),
+        (_augment(_pictures(), seed=2, **_EVERYTHING), False),
+    ):
         assert np.array_equal(images, other[0]) == same
         assert np.array_equal(labels, other[1]) == same
 
@@ -57,7 +61,7 @@ def test_flip_mirrors_some_pictures_and_leaves_the_others() -> None:
 
 
 @pytest.mark.parametrize("change", [{"zoom": 0.5}, {"stretch": 0.5}, {"translate": 0.3}, {"rotate": 45.0}])
-def test_geometry_moves_what_is_there_and_invents_nothing(change: dict[str, float]) -> None:
+def test_geometry_moves_what_is_there_and_invents_nothing(change: dict[str, Any]) -> None:
     rows = np.broadcast_to(np.linspace(50, 200, 16), (8, 16, 16))
     before = np.repeat((rows + np.swapaxes(rows, 1, 2))[..., None] / 2, 3, -1).astype(np.uint8)
     after, _ = _augment(before, **change)
@@ -126,6 +130,4 @@ def test_with_a_limit_only_pictures_of_rare_categories_change() -> None:
 @pytest.mark.parametrize("name", ["zoom", "colour", "erase", "mixup", "rotate"])
 def test_a_negative_strength_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"--{name} "):
-        AugmentConfig(**{name: -0.1})
-
-
+        AugmentConfig(**dict[str, Any]({name: -0.1}))

@@ -149,7 +149,14 @@ def test_the_rate_rises_and_then_falls_from_its_peak(schedule: str, expected: li
 
 @pytest.mark.parametrize(
     "options",
-    [{"optimizer": "sgdw"}, {"schedule": "exp"}, {"ema": 1.0}, {"learning_rate": 0}, {"accumulate": 0}, {"clip_norm": -1}],
+    [
+        {"optimizer": "sgdw"},
+        {"schedule": "exp"},
+        {"ema": 1.0},
+        {"learning_rate": 0},
+        {"accumulate": 0},
+        {"clip_norm": -1},
+    ],
 )
 def test_what_cannot_be_is_refused_by_its_flag(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(options))} is "):
