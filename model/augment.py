@@ -59,9 +59,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         options.check_range(self, "zoom", "translate", "colour")
         options.check_range(self, "erase", "mixed", below=1 + 1e-9)
-        options.check_range(
-            self, "stretch", "rotate", "mixup", "cutmix", "augment_below", below=float("inf")
-        )
+        options.check_range(self, "stretch", "rotate", "mixup", "cutmix", "augment_below", below=float("inf"))
 
 
 class Augmentation:

@@ -76,6 +76,8 @@ class Run:
         if files.exists(path):
             _refuse_changes(folder, files.read_json(path), content)
         else:
+            if config.model.init_from:
+                transfer.check_source(cls.load(config.model.init_from), config.model)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))
             files.write_json(path, content)
         return replace(cls.load(folder), config=config)  # Free options are those of now.
@@ -95,7 +97,7 @@ class Run:
         return cls(folder, TrainConfig.from_json(content["config"]), tree, np.array(content["train_products"]))
 
     def build(self, *, pretrained: bool) -> keras.Model:
-        """Builds the classifier, with the weights it begins with or with random ones, not with those of a checkpoint."""
+        """Builds the classifier with the weights that it begins with, or with random ones; not with a checkpoint's."""
         source = self.config.model.init_from if pretrained else None
         model = classifier.build(
             self.config.model,

@@ -38,7 +38,8 @@ _IMPORTS = {module: _imported(tree) for module, tree in _TREES.items()}
 
 
 def _defines_flags(tree: ast.Module) -> bool:
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    at_import = [part for part in tree.body if isinstance(part, ast.Assign | ast.Expr)]
+    calls = [node.func for part in at_import for node in ast.walk(part) if isinstance(node, ast.Call)]
     return any(isinstance(call, ast.Attribute) and call.attr.startswith("DEFINE_") for call in calls)
 
 
