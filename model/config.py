@@ -52,6 +52,7 @@ class TrainConfig:
       warmup: Share of a stage's steps during which the rate rises from 0.
       label_smoothing: Probability spread over all categories, in [0, 1).
       checkpoint_seconds: Longest time of training that an interruption costs.
+      keep_checkpoints: Number of newest checkpoints that stay, beside the best.
     """
 
     model: ModelConfig
@@ -64,12 +65,15 @@ class TrainConfig:
     warmup: float = 0.05
     label_smoothing: float = 0.0
     checkpoint_seconds: float = 600.0
+    keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
         stages.parse(self.stages)
         for name in ("label_smoothing", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; expected a number in [0, 1).")
+        if self.keep_checkpoints < 1:
+            raise UserError(f"--keep_checkpoints is {self.keep_checkpoints}; expected 1 or more.")
         if not self.learning_rate > 0:
             raise UserError(f"--learning_rate is {self.learning_rate}; expected a number above 0.")
 

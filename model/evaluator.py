@@ -5,13 +5,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from model.metrics import Accuracy
+from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
 from pipeline import input as input_pipeline
 from pipeline import schema
 from pipeline.console import progress
 from pipeline.manifest import Manifest
+
+
+def scorer(run: Run, classifier: keras.Model) -> ProductScorer:
+    """Returns what answers for whole products with a classifier of a run; it follows the classifier's weights."""
+    return ProductScorer(classifier, run.tree, prior=run.prior, capacity=run.config.input.batch_size)
 
 
 def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = "validating") -> dict[str, Any]:
@@ -24,16 +29,46 @@ def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = 
       label: What to call it on the progress bar.
     """
     run.check_tree(data)
-    config = run.config.input
-    scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=config.batch_size)
-    total = sum(shard.records for shard in data.shards(schema.VALIDATION))
-    accuracy = Accuracy(run.tree, data.seen_in_train())
-    with progress(label, total=total, unit=" products") as bar:
-        for batch in input_pipeline.products(data, config, split=schema.VALIDATION):
-            scores = scorer.score(batch)
-            accuracy.add(batch, scores)
-            bar.update(len(scores.num_images))
-    return accuracy.report()
+    return checked_report(count(run, scorer(run, classifier), data, label=label), data)
+
+
+def count(
+    run: Run, scored_by: ProductScorer, data: Manifest, *, part: tuple[int, int] = (0, 1), label: str = "validating"
+) -> Accuracy:
+    """Adds up the answers for a part of the validation split.
+
+    Args:
+      run: The run that is measured.
+      scored_by: What `scorer` returned.
+      data: A dataset with a validation split.
+      part: Number of the part from 0, and how many parts there are; a part is
+        every so many shards.
+      label: What to call it on the progress bar.
+    """
+    index, parts = part
+    shards = data.shards(schema.VALIDATION)
+    chosen: list[int | None] = [None] if parts == 1 else list(range(index, len(shards), parts))
+    accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
+    with progress(label, total=sum(shard.records for shard in shards[index::parts]), unit=" products") as bar:
+        for shard in chosen:
+            for batch in input_pipeline.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
+                scores = scored_by.score(batch)
+                accuracy.add(batch, scores)
+                bar.update(len(scores.num_images))
+    return accuracy
+
+
+def checked_report(accuracy: Accuracy, data: Manifest) -> dict[str, Any]:
+    """Returns the report of a whole validation split.
+
+    Raises:
+      RuntimeError: Not every product was counted once.
+    """
+    report = accuracy.report()
+    found, expected = report[ALL]["products"], sum(shard.records for shard in data.shards(schema.VALIDATION))
+    if found != expected:
+        raise RuntimeError(f"{found:,} products were counted; expected all {expected:,}, each once.")
+    return report
 
 
 def most_frequent_share(run: Run) -> float:

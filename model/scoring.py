@@ -26,6 +26,7 @@ class Scores(NamedTuple):
       top_probabilities: Their probabilities, float32 of the same shape.
       num_images: Number of readable images of each product, int32 of shape
         (products,). Where it is 0, the answers are those of the prior.
+      image_top_labels: Most probable categories of each image, (images, top_k).
     """
 
     image_labels: np.ndarray
@@ -33,6 +34,7 @@ class Scores(NamedTuple):
     top_labels: np.ndarray
     top_probabilities: np.ndarray
     num_images: np.ndarray
+    image_top_labels: np.ndarray
 
 
 class ProductScorer:
@@ -59,17 +61,19 @@ class ProductScorer:
         probabilities = layers.Activation("softmax", dtype="float32")(logits)
         means, counts = _ProductMean(capacity, prior)([probabilities, owners])
         levels = _Levels(tree)
-        top = _TopK(min(top_k, tree.num_categories))(means)
-        outputs = [levels(probabilities), levels(means), *top, counts]
+        top = _TopK(min(top_k, tree.num_categories))
+        outputs = [levels(probabilities), top(probabilities)[0], levels(means), *top(means), counts]
         self._model = keras.Model([images, owners], outputs)
 
     def score(self, batch: ProductBatch) -> Scores:
         """Returns the scores of a batch; padding is left out."""
         owners = np.asarray(batch.owners)
         outputs = self._model.predict_on_batch([np.asarray(batch.images), owners])
-        image_labels, *by_product = [np.asarray(output) for output in outputs]
-        products = int(batch.products)
-        return Scores(image_labels, *(output[:products] for output in by_product))
+        image_labels, image_top_labels, labels, top_labels, top_probabilities, counts = map(np.asarray, outputs)
+        rows = slice(int(batch.products))
+        return Scores(
+            image_labels, labels[rows], top_labels[rows], top_probabilities[rows], counts[rows], image_top_labels
+        )
 
 
 class _ProductMean(layers.Layer):

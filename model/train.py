@@ -4,7 +4,7 @@ r"""Trains a classifier on a dataset of shards.
 
 A flagfile holds the flags of an experiment; flags after it override it. Bare
 names are looked up in model/flags/: simple_cnn.flags, xception.flags. The
-working folder keeps options, checkpoints, TensorBoard logs and metrics.jsonl;
+working folder keeps options, checkpoints, logs and a card with curves, card.md;
 the same command again continues the run where it stopped.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from model import backbones, flagfile, trainer
+from model import backbones, devices, flagfile, trainer
 from model.config import OPTIMIZERS, PRECISIONS, ModelConfig, TrainConfig
 from model.run import Run
 from pipeline import console
@@ -36,7 +36,9 @@ _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "Decoupled weight decay
 _WARMUP = flags.DEFINE_float("warmup", 0.05, "Share of a stage during which the rate rises.")
 _LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.0, "Probability spread over all categories.")
 _CHECKPOINT_SECONDS = flags.DEFINE_float("checkpoint_seconds", 600, "Longest training time an interruption costs.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
+_KEEP_CHECKPOINTS = flags.DEFINE_integer("keep_checkpoints", 2, "Newest checkpoints that stay, beside the best.")
+_DEVICES = flags.DEFINE_integer("devices", 0, "Devices of this host that share each batch; 0 takes all accelerators.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch, of all devices together.")
 _DECODE_SIZE = flags.DEFINE_integer("decode_size", 180, "Height and width to which pictures are decoded.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 180, "Height and width that the network sees, cut out of those.")
 _SHUFFLE_IMAGES = flags.DEFINE_integer("shuffle_images", 16_384, "Encoded images in the shuffle buffer, 6 KB each.")
@@ -68,13 +70,14 @@ def main(_: Sequence[str]) -> None:
         warmup=_WARMUP.value,
         label_smoothing=_LABEL_SMOOTHING.value,
         checkpoint_seconds=_CHECKPOINT_SECONDS.value,
+        keep_checkpoints=_KEEP_CHECKPOINTS.value,
     )
     data = Manifest.load(_DATA.value).hold_out(config.fold)
-    run = Run.begin(_WORKDIR.value, config, data)
-    trainer.train(run, data)
-    console.say(
-        f"Wrote {run.folder}. Next: python -m export.predict --run {run.folder} --data TEST --output submission.csv"
-    )
+    where = devices.open_devices(_DEVICES.value)
+    run = where.in_turn(lambda: Run.begin(_WORKDIR.value, config, data))
+    trainer.train(run, data, where)
+    if where.writes:
+        console.say(f"Wrote {run.folder}. Next: {run.next_command()}")
 
 
 if __name__ == "__main__":
