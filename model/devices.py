@@ -7,6 +7,7 @@ batches are the same whatever the number of devices.
 """
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -150,6 +151,7 @@ def _open_tensorflow(wanted: int) -> Devices:
             tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * count)
     if count == 1:
         return Devices(kind=kind)
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)  # It tells of every variable that it reduces.
     names = [device.name for device in tf.config.list_logical_devices("GPU" if accelerators else "CPU")]
     return Devices(count=count, kind=kind, strategy=tf.distribute.MirroredStrategy(names))
 
@@ -157,6 +159,7 @@ def _open_tensorflow(wanted: int) -> Devices:
 def _open_jax(wanted: int, several: bool) -> Devices:
     import jax
 
+    logging.getLogger("jax").setLevel(logging.WARNING)  # It tells of every kind of device that is not there.
     tf.config.set_visible_devices([], "GPU")  # TensorFlow reads the data, and would take all memory.
     if wanted > 1:
         # Says nothing of accelerators.

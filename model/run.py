@@ -153,6 +153,14 @@ class Run:
                 ) from None
             yield
 
+    @staticmethod
+    def wait_for_lock(folder: str) -> None:
+        """Waits until no process trains the run in a folder, if there is one."""
+        path = os.path.join(folder, _LOCK)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+
     def next_command(self) -> str:
         """Returns the command that comes after training."""
         return f"python -m export.predict --run {self.folder} --data TEST --output submission.csv"

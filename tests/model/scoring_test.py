@@ -103,7 +103,7 @@ def test_padding_and_unreadable_images_have_no_say() -> None:
     clean_scores, dirty_scores = _SCORER.score(clean), _SCORER.score(dirty)
     assert clean_scores.num_images.tolist() == [1, 2]
     assert clean_scores.top_labels[:, 0].tolist() == [3, 4]
-    for mine, other in zip(clean_scores[1:], dirty_scores[1:], strict=True):
+    for mine, other in zip(clean_scores[1:5], dirty_scores[1:5], strict=True):
         np.testing.assert_array_equal(mine, other)
 
 
