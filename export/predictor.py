@@ -1,101 +1,222 @@
-"""Streams a split through a run's classifier, one part on disk for each shard.
+"""Streams shards through the classifiers of one or more runs; answers come shard by shard.
 
-Memory does not grow with the number of products: a batch is in memory at a
-time, and the answers of a shard. An interrupted prediction keeps its parts.
+Memory does not grow with the number of products: a few batches are in memory
+at a time, and the answers of a shard.
 """
 
-import io
-import os
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import keras
 import numpy as np
+import xxhash
 
+from export import scores
+from export.scores import Answers, Part
+from model import scoring
 from model.run import Run
-from model.scoring import ProductScorer
-from pipeline import files
-from pipeline import input as input_pipeline
-from pipeline.console import UserError, progress
-from pipeline.manifest import Manifest
+from model.scoring import Best, ProductScorer, Scores
+from pipeline import product_batches, schema
+from pipeline.console import UserError, say
+from pipeline.input import InputConfig
+from pipeline.manifest import Manifest, Records
 
-_JOB = "job.json"
+_CPU_BATCH, _GPU_BATCH = 128, 512  # Larger ones are no faster on a CPU, which cannot tell that memory ran out.
+_OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
 
 
-class Part(NamedTuple):
-    """The answers for the products of a shard.
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """What to predict, and how.
 
     Attributes:
-      product_id: int64 of shape (products,).
-      category_id: Most probable category, int64 of shape (products,).
-      num_images: Number of readable images, int32 of shape (products,).
+      runs: Folders of the runs, whose probabilities are averaged.
+      data: Folder of the dataset.
+      output: The CSV to write.
+      split: Name of the split.
+      views: Ways to look at an image, of `scoring.VIEWS`.
+      aggregate: How images and views are joined, one of `scoring.AGGREGATES`.
+      top_k: Number of categories that are kept for each product.
+      scores: Folder to keep the scores of each run in; None for none.
+      batch_size: Images in a batch; None for one that suits the device.
     """
 
-    product_id: np.ndarray
-    category_id: np.ndarray
-    num_images: np.ndarray
+    runs: tuple[str, ...]
+    data: str
+    output: str = "submission.csv"
+    split: str = schema.TEST
+    views: tuple[str, ...] = (scoring.CENTER,)
+    aggregate: str = scoring.MEAN
+    top_k: int = 10
+    scores: str | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        scoring.check_options(self.views, self.aggregate)
+        if self.top_k < 1:
+            raise UserError(f"--top_k is {self.top_k}; expected 1 or more.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"--batch_size is {self.batch_size}; expected 1 or more, or none to have it found.")
+        if len(set(self.runs)) != len(self.runs):
+            raise UserError(f"--run names a run twice: {', '.join(self.runs)}.")
+
+    @property
+    def kept(self) -> int:
+        """Number of categories that are kept for each product: the submission needs one."""
+        return self.top_k if self.scores else 1
+
+    def load_runs(self) -> list[Run]:
+        """Opens the folders of the runs, without their weights."""
+        return [Run.load(folder) for folder in self.runs]
+
+    def load_data(self) -> Manifest:
+        """Opens the dataset; of one with folds, as the runs have seen it."""
+        data = Manifest.load(self.data)
+        folds = {run.config.fold for run in self.load_runs()}
+        if not data.details["folds"]:
+            return data
+        if len(folds) > 1:
+            raise UserError(f"the runs hold out different folds of {self.data}: {folds}; predict each by itself.")
+        return data.hold_out(*folds)
 
 
-def predict(run: Run, data: Manifest, *, split: str, folder: str) -> list[str]:
-    """Predicts every product of a split.
+def share_a_pass(runs: Sequence[Run]) -> bool:
+    """Tells whether runs can be averaged on the device, in one pass over the shards."""
+    return len({(run.tree.fingerprint, run.config.input.decode_size) for run in runs}) == 1
+
+
+class Predictor:
+    """Predicts shards, one after another, with runs that share a pass; loads the weights once.
 
     Args:
-      run: A run with a checkpoint.
-      data: A dataset.
-      split: Name of the split.
-      folder: Where the parts go; those of an interrupted prediction by the
-        same checkpoint on the same data are kept.
+      config: The options.
 
-    Returns:
-      The paths of the parts, one for each shard.
+    Attributes:
+      data: The dataset.
+      tree: The categories, in the order of the labels.
+      identities: For each run, what its answers follow from, as plain values.
+      batch_size: Images in a batch.
 
     Raises:
-      UserError: The folder holds parts of another prediction, or the run has no
-        checkpoint.
+      UserError: A run has no checkpoint, or the data have no such split.
     """
-    shards = data.shards(split)
-    classifier, checkpoint = run.trained()
-    _open(folder, {"checkpoint": os.path.abspath(checkpoint), "data": data.fingerprint, "split": split})
-    capacity = run.config.input.batch_size
-    scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=capacity, top_k=1)
-    paths = [os.path.join(folder, f"{split}-{shard:05d}.npz") for shard in range(len(shards))]
-    done = sum(item.records for item, path in zip(shards, paths, strict=True) if files.exists(path))
-    with progress("predicting", total=sum(item.records for item in shards), unit=" products", initial=done) as bar:
-        for shard, path in enumerate(paths):
-            if not files.exists(path):
-                save_part(path, _predict_shard(run, scorer, data, split, shard, bar))
-    return paths
 
+    def __init__(self, config: PredictConfig) -> None:
+        runs = config.load_runs()
+        self._config = config
+        self.data = config.load_data()
+        self._shards = self.data.shards(config.split)
+        self.tree = runs[0].tree
+        self._classifiers, checkpoints = zip(*(run.trained() for run in runs), strict=True)
+        for number, classifier in enumerate(self._classifiers):
+            classifier.name = f"run{number}"  # Keras joins no two models of one name.
+        self.identities = [
+            {"checkpoint": path, "weights": _digest(classifier)}
+            for classifier, path in zip(self._classifiers, checkpoints, strict=True)
+        ]
+        self._prior = np.mean([run.prior for run in runs], axis=0)
+        self._input = _common_input([run.config.input for run in runs])
+        self.batch_size = config.batch_size or _sensible_batch_size()
+        self._scorer = self._new_scorer()
+        self._unfinished = 0
 
-def _open(folder: str, job: dict[str, Any]) -> None:
-    path = os.path.join(folder, _JOB)
-    if files.exists(path) and files.read_json(path) != job:
-        raise UserError(
-            f"{folder} holds the parts of another prediction (another checkpoint or other data); remove that folder, "
-            "or name another --output."
+    def predict(self, shards: Sequence[int], tell: Callable[[int], object] = int) -> Iterator[tuple[int, Answers]]:
+        """Yields the number and the answers of each shard.
+
+        Where the device runs out of memory, the batch is halved, and the shard
+        begun anew.
+
+        Args:
+          shards: Numbers of the shards.
+          tell: Called with the number of products of each batch that is done;
+            with a negative one where a shard is begun anew.
+
+        Raises:
+          UserError: Memory does not suffice even for one image at a time, or a
+            shard does not hold the products that its table names.
+        """
+        waiting = list(shards)
+        while waiting:
+            try:
+                for answers in self._stream(tuple(waiting), tell):
+                    yield waiting.pop(0), answers
+            except Exception as error:  # Each backend has its own kind.
+                if not _is_out_of_memory(error):
+                    raise
+                tell(-self._unfinished)
+                self._halve(error)
+
+    def _new_scorer(self) -> ProductScorer:
+        return ProductScorer(
+            self._classifiers,
+            self.tree,
+            prior=self._prior,
+            capacity=self.batch_size,
+            top_k=self._config.kept,
+            views=self._config.views,
+            aggregate=self._config.aggregate,
+            image_size=self._input.image_size,
+            levels=False,
         )
-    files.write_json(path, job)
+
+    def _halve(self, error: Exception) -> None:
+        if self.batch_size == 1:
+            raise UserError(f"the device has no memory even for one image at a time: {error}") from error
+        self.batch_size //= 2
+        say(f"The device ran out of memory; going on with batches of {self.batch_size} images.")
+        self._scorer = self._new_scorer()
+
+    def _stream(self, shards: Sequence[int], tell: Callable[[int], object]) -> Iterator[Answers]:
+        """Yields the answers of shards, while the next ones are already being read."""
+        config = replace(self._input, batch_size=self.batch_size)
+        batches = iter(product_batches.products(self.data, config, split=self._config.split, shard=shards))
+        for shard in shards:
+            table = self.data.records(self._config.split, shard)
+            self._unfinished = 0
+            found: list[tuple[np.ndarray, Scores]] = []
+            while self._unfinished < len(table.product_id) and (batch := next(batches, None)) is not None:
+                scored = self._scorer.score(batch)
+                found.append((np.asarray(batch.product_ids)[: len(scored.num_images)], scored))
+                self._unfinished += len(scored.num_images)
+                tell(len(scored.num_images))
+            product_ids = np.concatenate([ids for ids, _ in found])
+            if not np.array_equal(product_ids, table.product_id):
+                raise UserError(
+                    f"{self.data.path(self._shards[shard].name)} does not hold the products that its table names; "
+                    f"see python -m tools.verify {self.data.folder}."
+                )
+            yield self._answers(table, [scored for _, scored in found])
+
+    def _answers(self, table: Records, found: Sequence[Scores]) -> Answers:
+        num_images = np.concatenate([scored.num_images for scored in found])
+
+        def part(best: Sequence[Best]) -> Part:
+            labels, probabilities = map(np.concatenate, zip(*best, strict=True))
+            kept = scores.compact(labels, probabilities, self.tree.num_categories)
+            return Part(table.product_id, table.category_id, num_images, *kept)
+
+        together = part([Best(scored.top_labels, scored.top_probabilities) for scored in found])
+        members = tuple(part(best) for best in zip(*(scored.members for scored in found), strict=True))
+        return Answers(together, members or (together,))
 
 
-def _predict_shard(run: Run, scorer: ProductScorer, data: Manifest, split: str, shard: int, bar: Any) -> Part:
-    category_ids = np.array(run.tree.category_ids, np.int64)
-    rows = []
-    for batch in input_pipeline.products(data, run.config.input, split=split, shard=shard):
-        scores = scorer.score(batch)
-        product_ids = np.asarray(batch.product_ids)[: len(scores.num_images)]
-        rows.append(Part(product_ids, category_ids[scores.top_labels[:, 0]], scores.num_images))
-        bar.update(len(product_ids))
-    if not rows:
-        return Part(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int32))
-    return Part(*map(np.concatenate, zip(*rows, strict=True)))
+def _common_input(inputs: Sequence[InputConfig]) -> InputConfig:
+    """Returns how to cut pictures for all; where sizes differ, each classifier cuts its own out of the whole."""
+    sizes = {config.image_size for config in inputs}
+    return inputs[0] if len(sizes) == 1 else replace(inputs[0], image_size=inputs[0].decode_size)
 
 
-def save_part(path: str, part: Part) -> None:
-    """Writes a part, atomically."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **part._asdict())
-    files.write(path, [buffer.getvalue()])
+def _digest(classifier: keras.Model) -> str:
+    digest = xxhash.xxh3_128()
+    for weight in classifier.weights:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).data)
+    return digest.hexdigest()
 
 
-def load_part(path: str) -> Part:
-    """Reads a part."""
-    with np.load(io.BytesIO(files.read(path))) as content:
-        return Part(*(content[name] for name in Part._fields))
+def _sensible_batch_size() -> int:
+    return _GPU_BATCH if keras.distribution.list_devices("gpu") else _CPU_BATCH
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}"
+    return any(sign in text for sign in _OUT_OF_MEMORY)

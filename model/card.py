@@ -49,7 +49,7 @@ def _text(run: Run, data: Manifest, history: Sequence[dict[str, Any]], devices: 
 
 
 def _head(run: Run, history: Sequence[dict[str, Any]]) -> str:
-    config, epochs = run.config, stages.total_epochs(stages.parse(run.config.stages))
+    config, epochs = run.config, stages.total_epochs(run.config.plan)
     done = "all of them" if len(history) == epochs else f"{len(history)} of them done"
     return (
         f"# {os.path.basename(os.path.abspath(run.folder))}\n\n"
@@ -92,8 +92,8 @@ def _training(run: Run, history: Sequence[dict[str, Any]], devices: Devices) -> 
         ("share of the time that waited for input", f"{waited / seconds:.1%}"),
         ("devices of the last epoch", f"{devices.count} x {devices.kind}, {devices.processes} process(es)"),
         ("batches of images", f"{history[-1]['total_steps']:,} of {config.input.batch_size}"),
-        ("optimizer, peak rate", f"{config.optimizer}, {config.learning_rate:g}"),
-        ("weights at the start", config.model.weights),
+        ("optimizer, peak rate", f"{config.optimization.optimizer}, {config.optimization.learning_rate:g}"),
+        ("weights at the start", config.model.init_from or config.model.weights),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.software.items())),
     ]
 
@@ -124,7 +124,7 @@ def _limits(run: Run, history: Sequence[dict[str, Any]]) -> list[str]:
         "elsewhere. Products that share an image with train are recognised more often than new ones; see never seen.",
         "Probabilities are not calibrated.",
     ]
-    if len(history) < stages.total_epochs(stages.parse(run.config.stages)):
+    if len(history) < stages.total_epochs(run.config.plan):
         found.insert(0, "Training is not finished.")
     return found
 

@@ -13,10 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from model import optimizers
 from pipeline import files
 from pipeline.console import UserError
 
 _WEIGHTS, _STATE = "model.weights.h5", "state.json"
+_AVERAGED = "averaged.weights.h5"  # Where moving averages are kept, the model with these as its weights.
 _PREFIX, _TEMPORARY = "step-", ".tmp-"
 _FILE_BYTES = 1 << 20  # More than HDF5 and the state take beside the numbers.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,8 +68,12 @@ def save(
         os.makedirs(temporary)
         _check_room(temporary, model)
         model.save_weights(os.path.join(temporary, _WEIGHTS))
-        files.write_json(os.path.join(temporary, _STATE), state)
         _sync(os.path.join(temporary, _WEIGHTS))
+        if optimizers.averages(getattr(model, "optimizer", None)):
+            with optimizers.averaged(model):
+                keras.Model(model.inputs, model.outputs).save_weights(os.path.join(temporary, _AVERAGED))
+            _sync(os.path.join(temporary, _AVERAGED))
+        files.write_json(os.path.join(temporary, _STATE), state)
         if os.path.isdir(final):
             _remove(final)
         files.move_folder(temporary, final, last=_STATE)
@@ -90,7 +96,9 @@ def save(
 
 def _check_room(folder: str, model: keras.Model) -> None:
     """Raises what a full disk would, before HDF5 writes half a file and complains about it at length."""
-    variables = [*model.variables, *model.optimizer.variables] if model.optimizer else model.variables
+    optimizer = getattr(model, "optimizer", None)
+    copies = 2 if optimizers.averages(optimizer) else 1
+    variables = [*model.variables * copies, *(optimizer.variables if optimizer else [])]
     needed = _FILE_BYTES + sum(int(np.prod(item.shape)) * np.dtype(item.dtype).itemsize for item in variables)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -130,7 +138,11 @@ def position(path: str) -> Position:
 
 
 def restore(path: str, model: keras.Model) -> None:
-    """Loads weights, and where the model is compiled as it was, optimizer and random states.
+    """Loads what a checkpoint holds: all of it for a model that trains on, the averaged weights for one that does not.
+
+    Args:
+      path: The checkpoint.
+      model: Compiled as it was, to train on; or not compiled, to be used.
 
     Raises:
       UserError: The checkpoint does not fit the model or is broken.
@@ -138,6 +150,10 @@ def restore(path: str, model: keras.Model) -> None:
     try:
         with warnings.catch_warnings():  # Of a file that does not fit, the exception says enough.
             warnings.filterwarnings("ignore", message="Skipping nested container")
+            if not getattr(model, "optimizer", None):
+                averaged = os.path.join(path, _AVERAGED)
+                model.load_weights(averaged if os.path.exists(averaged) else os.path.join(path, _WEIGHTS))
+                return
             model.load_weights(os.path.join(path, _WEIGHTS))
         for generator, seed in zip(_seed_generators(model), _state(path)["seeds"], strict=True):
             generator.state.assign(seed)

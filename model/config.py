@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from model import stages
-from pipeline.console import UserError
+from model import backbones, options, stages
+from model.augment import AugmentConfig
+from model.losses import LossConfig
+from model.optimizers import OptimizerConfig
+from model.stages import AT_ONCE, GRADUAL, Stage
 from pipeline.input import InputConfig
-
-PRECISIONS = ("float32", "mixed_bfloat16")
-OPTIMIZERS = ("adamw", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,25 +16,26 @@ class ModelConfig:
     """What is needed to build a model again.
 
     Attributes:
-      backbone: Name of the backbone, see `model.backbones`.
-      weights: Where the backbone's weights come from: "none" (random),
-        "imagenet" (downloaded by Keras), or the path of a weights file.
+      backbone: The network under the last layer.
+      weights: Where its weights come from: none (random), imagenet (downloaded
+        by Keras), or a weights file of the backbone.
+      init_from: Folder of another run with the same backbone, to begin with its
+        weights, whatever --weights says; its last layer is kept where the
+        categories are the same.
       dropout: Share of features dropped before the last layer, in [0, 1).
-      flip: Whether training mirrors pictures at random.
-      precision: Keras dtype policy, "float32" or "mixed_bfloat16".
+      precision: Dtype of the computation: float32, or mixed_bfloat16 for
+        accelerators that have it.
     """
 
-    backbone: str
+    backbone: str = options.choice("simple_cnn", backbones.NAMES)
     weights: str = "none"
+    init_from: str | None = None
     dropout: float = 0.2
-    flip: bool = True
-    precision: str = "float32"
+    precision: str = options.choice("float32", ("float32", "mixed_bfloat16"))
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout is {self.dropout}; expected a number in [0, 1).")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"--precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}.")
+        options.check(self)
+        options.check_range(self, "dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,38 +45,44 @@ class TrainConfig:
     Attributes:
       model: The network.
       input: How batches are made; its seed is the seed of the whole run.
-      fold: The fold that is held out, of a dataset with folds; None otherwise.
-      stages: What trains for how long, see `model.stages`.
-      optimizer: "adamw" or "sgd" (with Nesterov momentum 0.9).
-      learning_rate: Peak of the schedule, for the batch size of `input`.
-      weight_decay: Decoupled weight decay of the kernels.
-      warmup: Share of a stage's steps during which the rate rises from 0.
-      label_smoothing: Probability spread over all categories, in [0, 1).
+      augment: How training pictures are changed.
+      optimization: How weights move.
+      loss: What training minimises.
+      fold: The fold to hold out, of a dataset with folds.
+      stages: What trains for how many epochs, comma-separated
+        LAYERS:EPOCHS[@RATE_FACTOR]; LAYERS are head, all, or a group of layers
+        of the backbone with all above it, which a wrong name lists.
+        head:1,block14:1,all:5@0.1 unfreezes gradually.
+      unfreeze: at_once makes one stage of as many epochs, which trains all that
+        the last stage trains, at its rate.
+      jit: Compile the step of training with XLA; auto does so on accelerators.
       checkpoint_seconds: Longest time of training that an interruption costs.
       keep_checkpoints: Number of newest checkpoints that stay, beside the best.
     """
 
-    model: ModelConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
     input: InputConfig = field(default_factory=InputConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimization: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     fold: int | None = None
     stages: str = "all:10"
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    label_smoothing: float = 0.0
+    unfreeze: str = options.choice(GRADUAL, (GRADUAL, AT_ONCE))
+    jit: str = options.choice("auto", ("auto", "on", "off"))
     checkpoint_seconds: float = 600.0
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
-        stages.parse(self.stages)
-        for name in ("label_smoothing", "warmup"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; expected a number in [0, 1).")
-        if self.keep_checkpoints < 1:
-            raise UserError(f"--keep_checkpoints is {self.keep_checkpoints}; expected 1 or more.")
-        if not self.learning_rate > 0:
-            raise UserError(f"--learning_rate is {self.learning_rate}; expected a number above 0.")
+        options.check(self)
+        options.check_range(self, "keep_checkpoints", least=1, below=float("inf"))
+        for stage in self.plan:
+            stages.check(stage.trainable, backbones.groups(self.model.backbone))
+
+    @property
+    def plan(self) -> tuple[Stage, ...]:
+        """The stages, in order."""
+        gradual = stages.parse(self.stages)
+        return gradual if self.unfreeze == GRADUAL else stages.at_once(gradual)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the options as plain values."""
@@ -83,5 +90,5 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "TrainConfig":
-        """Reads what `to_json` gave."""
-        return cls(**value | {"model": ModelConfig(**value["model"]), "input": InputConfig(**value["input"])})
+        """Reads what `to_json` gave, now or in an earlier version with fewer options."""
+        return options.build(cls, value)

@@ -6,6 +6,9 @@ Prints accuracy by product and by image, at every level of the category tree;
 on all products, on those whose images train does not hold, and by the number of
 products that train has of a category. Every product counts once. The whole
 report is written as JSON into the run's folder.
+
+--views and --aggregate are those of python -m export.predict, to see here what
+they change there.
 """
 
 import os
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from model import evaluator, metrics
+from model import evaluator, metrics, scoring
 from model.run import CHOICES, NEWEST, Run
 from pipeline import console, files
 from pipeline.manifest import Manifest
@@ -21,6 +24,10 @@ from pipeline.manifest import Manifest
 _RUN = flags.DEFINE_string("run", None, "Folder of a run, a --workdir of model.train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", required=True)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", NEWEST, CHOICES, "The newest, or the best on the validation products.")
+_VIEWS = flags.DEFINE_list("views", [scoring.CENTER], f"Ways to look at an image: {', '.join(scoring.VIEWS)}.")
+_AGGREGATE = flags.DEFINE_enum(
+    "aggregate", scoring.MEAN, scoring.AGGREGATES, "How the images of a product and their views are joined."
+)
 
 
 def main(_: Sequence[str]) -> None:
@@ -28,7 +35,9 @@ def main(_: Sequence[str]) -> None:
     run = Run.load(_RUN.value)
     data = Manifest.load(_DATA.value).hold_out(run.config.fold)
     classifier, checkpoint = run.trained(_CHECKPOINT.value)
-    report = evaluator.evaluate(run, classifier, data) | {"checkpoint": checkpoint, "data": data.folder}
+    options = {"views": _VIEWS.value, "aggregate": _AGGREGATE.value}
+    report = evaluator.evaluate(run, classifier, data, **options)
+    report |= {"checkpoint": checkpoint, "data": data.folder} | options
     path = os.path.join(run.folder, "evaluation.json")
     files.write_json(path, report)
     console.say(metrics.table(report))

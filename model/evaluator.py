@@ -1,25 +1,37 @@
 """Measures a classifier on the validation split, product by product."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from model import scoring
 from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
-from pipeline import input as input_pipeline
-from pipeline import schema
+from pipeline import product_batches, schema
 from pipeline.console import progress
 from pipeline.manifest import Manifest
 
 
-def scorer(run: Run, classifier: keras.Model) -> ProductScorer:
+def scorer(
+    run: Run, classifier: keras.Model, *, views: Sequence[str] = (scoring.CENTER,), aggregate: str = scoring.MEAN
+) -> ProductScorer:
     """Returns what answers for whole products with a classifier of a run; it follows the classifier's weights."""
-    return ProductScorer(classifier, run.tree, prior=run.prior, capacity=run.config.input.batch_size)
+    capacity = run.config.input.batch_size
+    return ProductScorer(classifier, run.tree, prior=run.prior, capacity=capacity, views=views, aggregate=aggregate)
 
 
-def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = "validating") -> dict[str, Any]:
+def evaluate(
+    run: Run,
+    classifier: keras.Model,
+    data: Manifest,
+    *,
+    label: str = "validating",
+    views: Sequence[str] = (scoring.CENTER,),
+    aggregate: str = scoring.MEAN,
+) -> dict[str, Any]:
     """Returns the accuracy of a classifier on every validation product, see `model.metrics`.
 
     Args:
@@ -27,9 +39,12 @@ def evaluate(run: Run, classifier: keras.Model, data: Manifest, *, label: str = 
       classifier: Model from pictures to logits.
       data: A dataset with a validation split and the run's category tree.
       label: What to call it on the progress bar.
+      views: Ways to look at an image, of `scoring.VIEWS`.
+      aggregate: How images and views are joined, one of `scoring.AGGREGATES`.
     """
     run.check_tree(data)
-    return checked_report(count(run, scorer(run, classifier), data, label=label), data)
+    scored_by = scorer(run, classifier, views=views, aggregate=aggregate)
+    return checked_report(count(run, scored_by, data, label=label), data)
 
 
 def count(
@@ -51,7 +66,7 @@ def count(
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     with progress(label, total=sum(shard.records for shard in shards[index::parts]), unit=" products") as bar:
         for shard in chosen:
-            for batch in input_pipeline.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
+            for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
                 scores = scored_by.score(batch)
                 accuracy.add(batch, scores)
                 bar.update(len(scores.num_images))

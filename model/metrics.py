@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model.scoring import Scores
-from pipeline.input import ProductBatch
+from pipeline.product_batches import ProductBatch
 from pipeline.taxonomy import Taxonomy
 
 ALL, NEVER_SEEN, BANDS = "all", "never_seen", "bands"

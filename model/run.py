@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from model import checkpoint, classifier
+from model import checkpoint, classifier, transfer
 from model.config import TrainConfig
 from pipeline import files, schema, taxonomy
 from pipeline.console import UserError
@@ -77,7 +77,7 @@ class Run:
           UserError: The folder holds a run with other options or of other data.
         """
         tree = data.taxonomy()
-        counts = _count_products(data, tree)
+        counts = [int(count) for count in data.products_per_category(schema.TRAIN)]
         content = {
             "config": config.to_json(),
             "data": {"folder": data.folder, "fingerprint": data.fingerprint, "taxonomy": tree.fingerprint},
@@ -110,13 +110,17 @@ class Run:
         return cls(folder, config, tree, np.array(content["train_products"]), content["software"])
 
     def build(self, *, pretrained: bool) -> keras.Model:
-        """Builds the classifier, without the weights of a checkpoint."""
-        return classifier.build(
+        """Builds the classifier, with the weights it begins with or with random ones, not with those of a checkpoint."""
+        source = self.config.model.init_from if pretrained else None
+        model = classifier.build(
             self.config.model,
             image_size=self.config.input.image_size,
             num_categories=self.tree.num_categories,
-            pretrained=pretrained,
+            pretrained=pretrained and not source,
         )
+        if source:
+            transfer.begin_from(Run.load(source), self, model)
+        return model
 
     def trained(self, choice: str = NEWEST) -> tuple[keras.Model, str]:
         """Returns the classifier with the weights of a checkpoint, and that checkpoint's path.
@@ -220,15 +224,6 @@ def _flagfile(folder: str, config: TrainConfig, data: Manifest) -> bytes:
             text = str(value).lower() if isinstance(value, bool) else value
             lines.append(f"--{name.rpartition('.')[2]}={text}")
     return ("\n".join(lines) + "\n").encode()
-
-
-def _count_products(data: Manifest, tree: Taxonomy) -> list[int]:
-    """Returns the number of products of each category in train."""
-    counts = np.zeros(tree.num_categories, np.int64)
-    for shard in range(len(data.shards(schema.TRAIN))):
-        found, number = np.unique(data.records(schema.TRAIN, shard).category_id, return_counts=True)
-        counts[[tree.label_of[category] for category in found.tolist()]] += number
-    return [int(count) for count in counts]
 
 
 def _refuse_changes(folder: str, begun: dict[str, Any], now: dict[str, Any]) -> None:

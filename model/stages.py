@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pipeline.console import UserError
 
 HEAD, ALL = "head", "all"
+GRADUAL, AT_ONCE = "gradual", "at_once"
 _STAGE = re.compile(r"^([A-Za-z0-9_]+):(\d+)(?:@((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))?$")
 
 
@@ -13,8 +14,8 @@ class Stage(NamedTuple):
     """Some epochs during which the same layers train.
 
     Attributes:
-      trainable: "head", "all", or the prefix of the first layer of the
-        backbone that trains, with all that come after it.
+      trainable: "head", "all", or the group of layers of the backbone that
+        trains, with all that come above it.
       epochs: Number of epochs.
       rate: Factor on the learning rate.
     """
@@ -40,6 +41,24 @@ def parse(text: str) -> tuple[Stage, ...]:
             )
         found.append(Stage(match[1], int(match[2]), float(match[3] or 1)))
     return tuple(found)
+
+
+def check(trainable: str, groups: tuple[str, ...]) -> None:
+    """Checks that a stage names layers that a backbone has.
+
+    Raises:
+      UserError: There are no such layers.
+    """
+    if trainable not in (HEAD, ALL, *groups):
+        raise UserError(
+            f"--stages names {trainable!r}, and this backbone has no such layers; expected head, all, or one of "
+            f"{', '.join(groups)}."
+        )
+
+
+def at_once(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Returns one stage of as many epochs as all together, which trains what the last one does, at its rate."""
+    return (stages[-1]._replace(epochs=total_epochs(stages)),)
 
 
 def total_epochs(stages: tuple[Stage, ...]) -> int:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import card, checkpoint, evaluator, journal, metrics, optimization, stages
+from model import card, checkpoint, evaluator, journal, metrics, optimization, optimizers, stages
 from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
@@ -16,6 +16,7 @@ from model.run import Run, best_steps
 from pipeline import input as input_pipeline
 from pipeline import schema
 from pipeline.console import UserError, progress, say
+from pipeline.input import Part
 from pipeline.manifest import Manifest
 
 
@@ -52,7 +53,7 @@ class _Training:
     def __init__(self, run: Run, data: Manifest, devices: Devices) -> None:
         self.run, self.data, self.devices = run, data, devices
         self.steps = input_pipeline.steps_per_epoch(data, run.config.input)
-        self.plan = stages.parse(run.config.stages)
+        self.plan = run.config.plan
         self.history: list[dict[str, Any]] = []
         self.sums: list[float] = []
         self.model, self.position = self._restore()
@@ -77,7 +78,7 @@ class _Training:
         return model, position
 
     def _enter(self, model: keras.Model, stage: int) -> None:
-        optimization.enter_stage(model, self.plan[stage], self.run.config, self.steps)
+        optimization.enter_stage(self.run, model, stage, self.steps)
 
     def _tell(self, line: str) -> None:
         if self.devices.writes:
@@ -157,7 +158,7 @@ class _Validator:
 
     def report(self) -> dict[str, Any]:
         """Returns the accuracy on all products."""
-        with self._devices.alone():
+        with optimizers.averaged(self._model), self._devices.alone():
             if self._own is not self._model:
                 self._own.set_weights(self._model.get_weights())
             accuracy = evaluator.count(self._run, self._scorer, self._data, part=self._devices.part)
@@ -206,12 +207,9 @@ class _Watch(keras.callbacks.Callback):
 
 def _batches(data: Manifest, run: Run, position: Position, devices: Devices) -> tf.data.Dataset:
     """Returns the batches of an epoch from a position on, of each the part that this process feeds."""
-    dataset = input_pipeline.train(data, run.config.input, epoch=position.epoch, first_step=position.step)
-    index, parts = devices.part
-    if parts == 1:
-        return dataset
-    size = run.config.input.batch_size // parts
-    return dataset.map(lambda *batch: tuple(array[index * size : (index + 1) * size] for array in batch))
+    return input_pipeline.train(
+        data, run.config.input, epoch=position.epoch, first_step=position.step, part=Part(*devices.part)
+    )
 
 
 def _metric_sums(model: keras.Model) -> list[float]:

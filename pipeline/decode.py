@@ -6,15 +6,21 @@ cannot decode as it is (PNG, CMYK, another size, a recoverable fault) takes a
 slower way through TensorFlow.
 """
 
+import mmap
 import struct
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
 import tensorflow as tf
 
+from pipeline.console import UserError
+from pipeline.odd_images import CONVERT, ERROR, ImagePolicy, ImageReport
+
 MAX_PIXELS = 64_000_000  # A larger image is refused before memory is asked for.
-_ALIGNMENT = 64  # TensorFlow takes an array that is aligned so without a copy.
+UNREADABLE = "unreadable"
+_PLAIN = ("YCbCr JPEG", "Gray JPEG")
 _PNG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
 
@@ -22,70 +28,148 @@ class UnreadableImage(Exception):
     """Bytes that make no picture; the message says why."""
 
 
-def decode_batch(encoded: Sequence[bytes] | np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes images into one array.
+class BatchDecoder:
+    """Decodes batches, each into one array whose memory is used again when nobody holds the array any more.
+
+    Fresh memory would cost a fifth of the time: the system hands it out page by
+    page, each filled with zeros. The array begins at a page, so TensorFlow takes
+    it without a copy.
 
     Args:
-      encoded: JPEG, PNG, GIF (its first frame) or BMP files. An empty one
-        leaves a black picture that counts as unreadable.
-      size: Height and width of the result in pixels; pictures of another size
-        are resized, bilinear with antialiasing.
-
-    Returns:
-      Pictures, uint8 of shape (len(encoded), size, size, 3), black where
-      unreadable; and which are readable, bool of shape (len(encoded),).
+      decode_size: Height and width to which pictures are decoded, in pixels;
+        those of another size are resized, bilinear with antialiasing.
+      image_size: Height and width of what is cut out of them.
+      policy: What to do with pictures that are not as expected.
+      report: Where these are counted.
     """
-    pictures = _aligned((len(encoded), size, size, 3))
-    readable = np.zeros(len(encoded), np.bool_)
-    for number, data in enumerate(encoded):
+
+    def __init__(
+        self,
+        decode_size: int,
+        image_size: int,
+        *,
+        policy: ImagePolicy | None = None,
+        report: ImageReport | None = None,
+    ) -> None:
+        self._decode_size, self._image_size = decode_size, image_size
+        self._policy = policy or ImagePolicy()
+        self._report = report or ImageReport()
+        self._free: list[mmap.mmap] = []
+
+    def decode(
+        self, encoded: Sequence[bytes] | np.ndarray, *, corners: np.ndarray, product_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes images.
+
+        Args:
+          encoded: JPEG, PNG, GIF (its first frame) or BMP files. An empty one
+            leaves a black picture that counts as unreadable.
+          corners: Top and left of what is cut out of each decoded picture:
+            integers of shape (len(encoded), 2).
+          product_ids: Products that the images are of, integers of shape
+            (len(encoded),).
+
+        Returns:
+          Pictures, uint8 of shape (len(encoded), image_size, image_size, 3),
+          black where unreadable; and which are readable, bool of shape
+          (len(encoded),).
+
+        Raises:
+          UserError: A picture is not as expected, and the policy is "error".
+        """
+        pictures = self._array(len(encoded))
+        readable = np.zeros(len(encoded), np.bool_)
+        size = self._image_size
+        whole = np.empty((self._decode_size, self._decode_size, 3), np.uint8)
+        columns = zip(encoded, corners.tolist(), product_ids.tolist(), strict=True)
+        for number, (data, (top, left), product_id) in enumerate(columns):
+            # What is cut out is copied from a picture that is still in the cache.
+            target = pictures[number] if size == self._decode_size else whole
+            readable[number] = data and self._decode_one(data, target, product_id)
+            if not readable[number]:
+                pictures[number] = 0
+            elif target is whole:
+                pictures[number] = whole[top : top + size, left : left + size]
+        return pictures, readable
+
+    def _decode_one(self, data: bytes, picture: np.ndarray, product_id: int) -> bool:
         try:
-            decode_into(data, pictures[number])
-            readable[number] = True
-        except UnreadableImage:
-            pictures[number] = 0
-    return pictures, readable
+            kind = decode_into(data, picture)
+        except UnreadableImage as error:
+            return self._odd(UNREADABLE, str(error), product_id, policy=self._policy.unreadable_images)
+        return kind is None or self._odd(kind, "converted", product_id, policy=self._policy.odd_images)
+
+    def _odd(self, kind: str, reason: str, product_id: int, *, policy: str) -> bool:
+        """Counts a picture; returns whether to use it."""
+        if policy == ERROR:
+            raise UserError(
+                f"product {product_id} has an image that is not as expected: {kind}, {reason}. Leave such images out "
+                "with --odd_images=skip and --unreadable_images=skip."
+            )
+        self._report.add(kind, product_id)
+        return policy == CONVERT
+
+    def _array(self, count: int) -> np.ndarray:
+        shape = (count, self._image_size, self._image_size, 3)
+        size = max(1, int(np.prod(shape)))
+        memory = self._free.pop() if self._free else mmap.mmap(-1, size)
+        if len(memory) < size:
+            memory = mmap.mmap(-1, size)
+        # All views of this array hold on to it, so it outlives them.
+        array = np.frombuffer(memory, np.uint8, int(np.prod(shape)))
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array.reshape(shape)
 
 
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    size = int(np.prod(shape))
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    offset = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[offset : offset + size].reshape(shape)
+def middle(decode_size: int, image_size: int, count: int) -> np.ndarray:
+    """Returns the corners that cut the middle out of so many pictures: int64 of shape (count, 2)."""
+    return np.full((count, 2), (decode_size - image_size) // 2)
 
 
-def decode_into(data: bytes, picture: np.ndarray) -> None:
+def decode_into(data: bytes, picture: np.ndarray) -> str | None:
     """Decodes one image.
 
     Args:
       data: An encoded image.
       picture: Where it goes: uint8 of shape (height, width, 3), contiguous.
 
+    Returns:
+      None for a JPEG of that size in colour or grey; else what it was, such as
+      "PNG", "CMYK JPEG" or "of another size".
+
     Raises:
       UnreadableImage: The bytes make no picture.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        if (height, width) == picture.shape[:2] and space in ("YCbCr", "Gray"):
-            simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
-            return
     except ValueError:
-        height, width = _dimensions(data)
+        kind, height, width = _foreign(data)
+    else:
+        kind = "of another size" if (height, width) != picture.shape[:2] else f"{space} JPEG"
+        if kind in _PLAIN:
+            try:
+                simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
+                return None
+            except ValueError:
+                kind = "JPEG with a fault"  # TensorFlow forgives some.
     if height * width > MAX_PIXELS:
         raise UnreadableImage(f"{width}x{height} pixels; expected {MAX_PIXELS} at most")
     picture[:] = _decode_any(data, *picture.shape[:2])
+    return kind
 
 
-def _dimensions(data: bytes) -> tuple[int, int]:
-    """Returns height and width of what is no sound JPEG, from its header."""
+def _foreign(data: bytes) -> tuple[str, int, int]:
+    """Returns kind, height and width of what is no sound JPEG, from its header."""
     if data.startswith(_PNG) and len(data) >= 24:
         width, height = struct.unpack_from(">II", data, 16)
-    elif data.startswith(_GIF) and len(data) >= 10:
+        return "PNG", height, width
+    if data.startswith(_GIF) and len(data) >= 10:
         width, height = struct.unpack_from("<HH", data, 6)
-    elif data.startswith(_BMP) and len(data) >= 26:
+        return "GIF", height, width
+    if data.startswith(_BMP) and len(data) >= 26:
         width, height = map(abs, struct.unpack_from("<ii", data, 18))
-    else:
-        raise UnreadableImage("neither a sound JPEG nor a PNG, GIF or BMP")
-    return height, width
+        return "BMP", height, width
+    raise UnreadableImage("neither a sound JPEG nor a PNG, GIF or BMP")
 
 
 def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:

@@ -1,24 +1,29 @@
-"""From shards to batches: the datasets that training, evaluation and prediction read.
+"""From shards to batches of training: read, select, shuffle, decode.
 
 Pictures stay uint8 up to the accelerator, which casts, normalises and augments
 them: as float32 they would be four times the bytes to copy. Shuffling moves
 encoded images, a twentieth of the size of decoded ones.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline import decode, hashing, schema
+from pipeline import hashing, schema
 from pipeline.console import UserError
+from pipeline.decode import BatchDecoder
 from pipeline.manifest import Manifest
+from pipeline.odd_images import ImagePolicy, ImageReport
+from pipeline.selection import Selection, SelectionConfig
 
 _READ_AHEAD_SHARDS = 16  # Fixed, since the order of elements follows from it.
-_RECORDS_PER_PARSE = 64
+RECORDS_PER_PARSE = 64
 _EPOCH_SALT, _CROP_SALT = 0x61, 0x62
+_USER_ERROR = re.compile(r"UserError: (.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,9 @@ class InputConfig:
       image_size: Height and width in a batch, cut out of the decoded picture:
         at a random place for training, else from the middle.
       shuffle_images: Size of the shuffle buffer in encoded images, about 6 KB each.
-      seed: Determines order and crops.
+      seed: Determines first weights, order, crops and what is selected.
+      selection: Which products an epoch has.
+      policy: What to do with pictures that are not as expected.
     """
 
     batch_size: int = 64
@@ -40,6 +47,8 @@ class InputConfig:
     image_size: int = 180
     shuffle_images: int = 16_384
     seed: int = 0
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "decode_size", "image_size", "shuffle_images"):
@@ -52,110 +61,150 @@ class InputConfig:
             )
 
 
-class ProductBatch(NamedTuple):
-    """Whole products: all images of each stand in the same batch.
+@dataclass(frozen=True)
+class Part:
+    """The share of one of several hosts in every batch.
 
     Attributes:
-      images: uint8 of shape (images, image_size, image_size, 3). The number of
-        images is the batch size, or a multiple of it for a product with more.
-      owners: Row in `product_ids` of each image's product: int32 of shape
-        (images,). Padding and unreadable images have the row after the last.
-      product_ids: int64 of shape (batch size,); rows after the last product
-        are padding.
-      labels: Label of the category at the last level, int32 of shape (batch
-        size,); `schema.NO_CATEGORY` in a test set and in padding.
-      products: Number of rows that are products, int32 scalar.
+      index: Number of the host, from 0.
+      count: Number of hosts.
     """
 
-    images: np.ndarray
-    owners: np.ndarray
-    product_ids: np.ndarray
-    labels: np.ndarray
-    products: np.ndarray
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """Returns the rows of a batch that are this host's.
+
+        Raises:
+          UserError: The batch cannot be divided evenly.
+        """
+        if batch_size % self.count:
+            raise UserError(
+                f"--batch_size={batch_size} cannot be divided among {self.count} hosts; expected a multiple."
+            )
+        share = batch_size // self.count
+        return slice(self.index * share, (self.index + 1) * share)
 
 
 def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
     """Returns the number of whole batches in an epoch of training.
 
     Raises:
-      UserError: The train split has fewer images than one batch.
+      UserError: The chosen products have fewer images than one batch.
     """
-    images = sum(shard.images for shard in data.shards(schema.TRAIN))
+    if config.selection.takes_all:
+        images = sum(shard.images for shard in data.shards(schema.TRAIN))
+    else:
+        images = Selection(data, config.selection, seed=config.seed).images_per_epoch(data)
     if images < config.batch_size:
         raise UserError(f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}.")
     return images // config.batch_size
 
 
-def train(data: Manifest, config: InputConfig, *, epoch: int, first_step: int = 0) -> tf.data.Dataset:
+def train(
+    data: Manifest,
+    config: InputConfig,
+    *,
+    epoch: int,
+    first_step: int = 0,
+    part: Part = Part(),
+    report: ImageReport | None = None,
+) -> tf.data.Dataset:
     """Returns the batches of one epoch of training.
 
     The order and the crops follow from (seed, epoch) alone, so a dataset that
     begins at a later step gives the batches that would have come. Skipped
-    images are read, but not decoded.
+    images are read, but not decoded: 4 microseconds each, where decoding takes
+    100. So do several hosts: each reads all, and decodes its own rows.
 
     Args:
       data: The dataset; its train split is read.
       config: How batches are made.
       epoch: Number of the epoch, from 0; each has another order.
       first_step: Number of batches to skip.
+      part: The rows of every batch to return; all by default.
+      report: Where odd pictures are counted as batches are made.
 
     Returns:
-      A dataset of (images, labels, weights): uint8 of shape (batch size,
-      image_size, image_size, 3); int32 of shape (batch size,), the category's
-      label at the last level; and float32 of shape (batch size,), 0 for an
-      unreadable image and else 1. The last images that fill no batch are left
-      out of the epoch.
+      A dataset of (images, labels, weights): uint8 of shape (rows, image_size,
+      image_size, 3); int32 of shape (rows,), the category's label at the last
+      level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
+      The last images that fill no batch are left out of the epoch.
+    """
+    seed, images = shuffled(data, config, epoch=epoch)
+    if not config.selection.takes_all:
+        # Shares differ in size a little; where one is short, the next one helps out.
+        images = images.concatenate(shuffled(data, config, epoch=epoch + 1)[1])
+    batches = images.batch(config.batch_size, drop_remainder=True).take(steps_per_epoch(data, config))
+    decoder = _train_decoder(config, seed, part.rows(config.batch_size), report)
+    return batches.enumerate().skip(first_step).map(decoder, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def shuffled(data: Manifest, config: InputConfig, *, epoch: int) -> tuple[int, tf.data.Dataset]:
+    """Returns the seed of an epoch, and its encoded images in their order.
+
+    Returns:
+      The seed, and a dataset of (encoded image, keys): a string scalar, and
+      label and product id as int64 of shape (2,), since each component more
+      costs a microsecond an image.
     """
     seed = int(hashing.mix(np.array([epoch]), config.seed ^ _EPOCH_SALT)[0] >> np.uint64(1))
-    paths = [data.path(shard.name) for shard in data.shards(schema.TRAIN)]
-    order = np.argsort(hashing.mix(np.arange(len(paths)), seed), kind="stable")
-    images = (
-        tf.data.Dataset.from_tensor_slices([paths[number] for number in order])
-        .interleave(
-            tf.data.TFRecordDataset,
-            cycle_length=_READ_AHEAD_SHARDS,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        .batch(_RECORDS_PER_PARSE)
-        .map(_parser(data), num_parallel_calls=tf.data.AUTOTUNE)
-        .map(_image_rows, num_parallel_calls=tf.data.AUTOTUNE)
-        .unbatch()
-        .shuffle(config.shuffle_images, seed=seed)
+    rows = parsed(data, serialized(data, seed=seed)).map(
+        _chosen_rows(data, config, epoch), num_parallel_calls=tf.data.AUTOTUNE
     )
-    batches = images.batch(config.batch_size, drop_remainder=True).enumerate().skip(first_step)
-    return batches.map(_train_decoder(config, seed), num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    # Keras may look at a first batch before it begins anew, which must find the same order.
+    return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed, reshuffle_each_iteration=False)
 
 
-def products(data: Manifest, config: InputConfig, *, split: str, shard: int | None = None) -> tf.data.Dataset:
-    """Returns a split as batches of whole products, each product once, in the order of the shards.
-
-    Args:
-      data: The dataset.
-      config: How batches are made.
-      split: Name of the split.
-      shard: Number of the one shard to read; None for all.
+def serialized(data: Manifest, *, seed: int) -> tf.data.Dataset:
+    """Returns the records of train as they stand in the shards, which are read in an order that follows from a seed.
 
     Returns:
-      A dataset of `ProductBatch`.
+      A dataset of serialized examples, string scalars.
     """
-    shards = data.shards(split)
-    chosen = shards if shard is None else shards[shard : shard + 1]
-    paths = [data.path(item.name) for item in chosen]
-    packed = tf.data.Dataset.from_generator(
-        lambda: _pack(_parsed(data, paths), config.batch_size),
-        output_signature=(
-            tf.TensorSpec((None,), tf.string),
-            tf.TensorSpec((None,), tf.int32),
-            tf.TensorSpec((config.batch_size,), tf.int64),
-            tf.TensorSpec((config.batch_size,), tf.int32),
-            tf.TensorSpec((), tf.int32),
-        ),
+    paths = [data.path(shard.name) for shard in data.shards(schema.TRAIN)]
+    order = np.argsort(hashing.mix(np.arange(len(paths)), seed), kind="stable")
+    return tf.data.Dataset.from_tensor_slices([paths[number] for number in order]).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=_READ_AHEAD_SHARDS,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    return packed.map(_product_decoder(config), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def _parser(data: Manifest):  # type: ignore[no-untyped-def]
+def parsed(data: Manifest, records: tf.data.Dataset) -> tf.data.Dataset:
+    """Parses serialized examples, many at a time: one at a time would take 13% of all time.
+
+    Returns:
+      A dataset of (product ids, labels, encoded images): int64 and int32 of
+      shape (records,), and a ragged string tensor of shape (records, images).
+    """
+    return records.batch(RECORDS_PER_PARSE).map(parser(data), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+@contextlib.contextmanager
+def reading(data: Manifest) -> Iterator[None]:
+    """Turns what TensorFlow says of a dataset that cannot be read in the body into one line.
+
+    Raises:
+      UserError: A record is damaged, or a picture is refused by policy.
+    """
+    try:
+        yield
+    except tf.errors.DataLossError as error:
+        raise UserError(
+            f"a record in {data.folder} is damaged ({error.message.split(' [')[0].strip()}); find it with python -m "
+            f"tools.verify {data.folder}, and restore that shard or shard the input again."
+        ) from error
+    except (tf.errors.UnknownError, tf.errors.InvalidArgumentError) as error:
+        refused = _USER_ERROR.search(error.message)
+        if refused:
+            raise UserError(refused[1]) from error
+        raise
+
+
+def parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]]:
     """Returns a function from serialized examples to (product ids, labels, ragged encoded images)."""
     levels = data.taxonomy().num_levels
     label_key = schema.level_key(levels) if levels else schema.CATEGORY_ID
@@ -172,96 +221,54 @@ def _parser(data: Manifest):  # type: ignore[no-untyped-def]
     return parse
 
 
-def _image_rows(_: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return images.values, tf.repeat(labels, images.row_lengths())
+def _chosen_rows(data: Manifest, config: InputConfig, epoch: int) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a function from parsed records to (encoded images, keys) of those that the epoch has."""
+
+    def all_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
+        keys = tf.stack([tf.cast(labels, tf.int64), product_ids], axis=1)
+        return images.values, tf.repeat(keys, images.row_lengths(), axis=0)
+
+    if config.selection.takes_all:
+        return all_rows
+    selection = Selection(data, config.selection, seed=config.seed)
+
+    def chosen_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
+        copies = tf.numpy_function(
+            lambda ids, of: selection.copies(ids, of, epoch), (product_ids, labels), tf.int64, stateful=False
+        )
+        copies.set_shape((None,))
+        chosen = tf.repeat(tf.range(tf.shape(labels)[0]), copies)
+        return all_rows(tf.gather(product_ids, chosen), tf.gather(labels, chosen), tf.gather(images, chosen))
+
+    return chosen_rows
 
 
-def _train_decoder(config: InputConfig, seed: int):  # type: ignore[no-untyped-def]
-    """Returns a function from (step, (encoded images, labels)) to a batch of training."""
-    size = config.image_size
+def _train_decoder(
+    config: InputConfig, seed: int, rows: slice, report: ImageReport | None
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Returns a function from (step, (encoded images, keys)) to a batch of training."""
+    size, count = config.image_size, rows.stop - rows.start
+    decoder = BatchDecoder(config.decode_size, size, policy=config.policy, report=report)
 
-    def decode_and_crop(step: np.ndarray, encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        positions = step * config.batch_size + np.arange(len(encoded))
-        return _crop_at_random(pictures, size, positions, seed), readable.astype(np.float32)
+    def decode_and_crop(step: np.ndarray, encoded: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        positions = step * config.batch_size + np.arange(rows.start, rows.stop)
+        corners = _corners(config.decode_size - size, positions, seed)
+        pictures, readable = decoder.decode(encoded, corners=corners, product_ids=ids)
+        return pictures, readable.astype(np.float32)
 
-    def to_batch(step: tf.Tensor, images: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        encoded, labels = images
-        pictures, weights = tf.numpy_function(decode_and_crop, (step, encoded), (tf.uint8, tf.float32))
-        pictures.set_shape((config.batch_size, size, size, 3))
-        weights.set_shape((config.batch_size,))
-        return pictures, labels, weights
+    def to_batch(step: tf.Tensor, images: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        # A slice of strings copies them all, so a host that has every row takes none.
+        encoded, keys = images if count == config.batch_size else (column[rows] for column in images)
+        pictures, weights = tf.numpy_function(decode_and_crop, (step, encoded, keys[:, 1]), (tf.uint8, tf.float32))
+        pictures.set_shape((count, size, size, 3))
+        weights.set_shape((count,))
+        return pictures, tf.cast(keys[:, 0], tf.int32), weights
 
     return to_batch
 
 
-def _crop_at_random(pictures: np.ndarray, size: int, positions: np.ndarray, seed: int) -> np.ndarray:
-    room = pictures.shape[1] - size
-    if not room:
-        return pictures
+def _corners(room: int, positions: np.ndarray, seed: int) -> np.ndarray:
+    """Returns a random top and left from 0 to `room` for the image at each position: int64 of shape (images, 2)."""
     draws = hashing.mix(positions, seed ^ _CROP_SALT)
-    tops = (draws % np.uint64(room + 1)).astype(np.int64).tolist()
-    lefts = (draws // np.uint64(room + 1) % np.uint64(room + 1)).astype(np.int64).tolist()
-    crops = [
-        picture[top : top + size, left : left + size] for picture, top, left in zip(pictures, tops, lefts, strict=True)
-    ]
-    return np.stack(crops)
-
-
-def _product_decoder(config: InputConfig):  # type: ignore[no-untyped-def]
-    """Returns a function from packed products to a `ProductBatch`."""
-    begin = (config.decode_size - config.image_size) // 2
-    middle = slice(begin, begin + config.image_size)
-
-    def decode_middle(encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pictures, readable = decode.decode_batch(encoded, config.decode_size)
-        return np.ascontiguousarray(pictures[:, middle, middle]), readable
-
-    def to_batch(
-        encoded: tf.Tensor, owners: tf.Tensor, product_ids: tf.Tensor, labels: tf.Tensor, products: tf.Tensor
-    ) -> ProductBatch:
-        images, readable = tf.numpy_function(decode_middle, (encoded,), (tf.uint8, tf.bool))
-        images.set_shape((None, config.image_size, config.image_size, 3))
-        readable.set_shape((None,))
-        return ProductBatch(images, tf.where(readable, owners, config.batch_size), product_ids, labels, products)
-
-    return to_batch
-
-
-def _parsed(data: Manifest, paths: list[str]) -> Iterator[tuple[int, int, list[bytes]]]:
-    """Yields (product id, label, encoded images) of each record of some files."""
-    records = tf.data.TFRecordDataset(paths).batch(_RECORDS_PER_PARSE).map(_parser(data)).prefetch(2)
-    for product_ids, labels, images in records:
-        values, ends = images.values.numpy(), images.row_limits().numpy().tolist()
-        begin = 0
-        for product_id, label, end in zip(product_ids.numpy().tolist(), labels.numpy().tolist(), ends, strict=True):
-            yield product_id, label, values[begin:end].tolist()
-            begin = end
-
-
-def _pack(records: Iterator[tuple[int, int, list[bytes]]], size: int) -> Iterator[tuple[object, ...]]:
-    """Fills batches with as many whole products as fit."""
-    rows: list[tuple[int, int]] = []
-    encoded: list[bytes] = []
-    owners: list[int] = []
-    for product_id, label, images in records:
-        if rows and (len(encoded) + len(images) > size or len(rows) == size):
-            yield _padded(rows, encoded, owners, size)
-            rows, encoded, owners = [], [], []
-        owners += [len(rows)] * len(images)
-        rows.append((product_id, label))
-        encoded += images
-    if rows:
-        yield _padded(rows, encoded, owners, size)
-
-
-def _padded(rows: list[tuple[int, int]], encoded: list[bytes], owners: list[int], size: int) -> tuple[object, ...]:
-    missing = size - len(encoded) if len(encoded) <= size else -len(encoded) % size
-    product_ids, labels = zip(*(rows + [(0, schema.NO_CATEGORY)] * (size - len(rows))), strict=True)
-    return (
-        np.array(encoded + [b""] * missing, object),
-        np.array(owners + [size] * missing, np.int32),
-        np.array(product_ids, np.int64),
-        np.array(labels, np.int32),
-        len(rows),
-    )
+    choices = np.uint64(room + 1)
+    return np.stack([draws % choices, draws // choices % choices], axis=1).astype(np.int64)

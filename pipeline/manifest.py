@@ -186,6 +186,15 @@ class Manifest:
         tables = [self.records(split, shard).product_id for shard in range(len(self.splits[split]))]
         return np.concatenate(tables) if tables else np.empty(0, np.int64)
 
+    def products_per_category(self, split: str) -> np.ndarray:
+        """Returns the number of products of a split by label of the category: int64 of shape (categories,)."""
+        label_of = self.taxonomy().label_of
+        counts = np.zeros(len(label_of), np.int64)
+        for shard in range(len(self.shards(split))):
+            found, number = np.unique(self.records(split, shard).category_id, return_counts=True)
+            counts[[label_of[category] for category in found.tolist()]] += number
+        return counts
+
     def seen_in_train(self) -> np.ndarray:
         """Returns the sorted ids of the validation products that share an image with train."""
         lines = files.read(self.path(seen_name(self.held_out))).split()

@@ -4,7 +4,6 @@ import contextlib
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -12,15 +11,20 @@ import psutil
 from pipeline.console import fail, native_stderr_to
 
 _POLL_SECONDS = 0.5
+_SECONDS_TO_END = 60
 _WORKER_MODULE = "apache_beam.runners.worker.sdk_worker_main"
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[None]:
+def watched(done: Callable[[], bool]) -> Iterator[None]:
     """Watches over the worker processes that a pipeline in the body starts.
 
     Beam would wait for ever for one that died. What they print, a page for each
     at every start, goes to a file, which stays only where a worker died.
+
+    Args:
+      done: Tells whether all work is done. Workers end then, some seconds apart
+        where they hold TensorFlow.
     """
     seen: dict[int, psutil.Process] = {}
     finished = threading.Event()
@@ -29,10 +33,8 @@ def watched() -> Iterator[None]:
         def look() -> None:
             _note_workers(seen)
             dead = [pid for pid, process in seen.items() if not _alive(process)]
-            if dead:
-                time.sleep(_POLL_SECONDS)  # A worker that ends because its work is done is no failure.
-                if not finished.is_set():
-                    _abandon(seen, dead[0], output)
+            if dead and not finished.wait(_SECONDS_TO_END if done() else _POLL_SECONDS):
+                _abandon(seen, dead[0], output)
 
         with every(_POLL_SECONDS, look, finished):
             yield

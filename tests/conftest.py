@@ -10,6 +10,8 @@ import pytest
 
 from model import trainer
 from model.config import ModelConfig, TrainConfig
+from model.losses import LossConfig
+from model.optimizers import OptimizerConfig
 from model.run import Run
 from pipeline import shard_job
 from pipeline.input import InputConfig
@@ -70,8 +72,8 @@ def train_config() -> TrainConfig:
         model=ModelConfig(backbone="simple_cnn", dropout=0.3),
         input=InputConfig(batch_size=64, decode_size=36, image_size=32, shuffle_images=200, seed=5),
         stages="head:1,all:1",
-        learning_rate=3e-3,
-        label_smoothing=0.1,
+        optimization=OptimizerConfig(learning_rate=3e-3),
+        loss=LossConfig(label_smoothing=0.1),
     )
 
 

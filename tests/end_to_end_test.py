@@ -37,7 +37,10 @@ def test_a_made_up_catalogue_becomes_a_submission_that_is_mostly_right(
 
     config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
     assert config["model"]["backbone"] == "simple_cnn"
-    assert (config["learning_rate"], config["label_smoothing"]) == (0.003, 0.1)  # Of the flagfile, found by its name.
+    assert (config["optimization"]["learning_rate"], config["loss"]["label_smoothing"]) == (
+        0.003,
+        0.1,
+    )  # Of the flagfile, found by its name.
     assert (config["stages"], config["input"]["image_size"]) == ("all:2", 64)  # Overridden after it.
 
     truth = _answers(tmp_path / "data" / "solution.csv")

@@ -10,25 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from export import predictor, submission
+from export import prediction
+from export.predictor import PredictConfig
 from model.run import Run
-from pipeline import schema, shard_job
+from pipeline import schema
 from pipeline.manifest import Manifest
-from pipeline.shard_config import ShardConfig
-from tools import synthetic_catalogue
 
 _ROOT = Path(__file__).parents[2]
 _DEADLINE_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def many_shards(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """The products to predict in shards so small that a kill falls among them."""
-    inputs = (str(catalogue / synthetic_catalogue.TEST),)
-    folder = str(tmp_path_factory.mktemp("many") / "shards")
-    data = shard_job.run(ShardConfig(inputs=inputs, output=folder, piece_bytes=16 << 10, shard_bytes=32 << 10))
-    assert len(data.shards(schema.TEST)) > 10
-    return data
 
 
 def _kill_after_a_part(words: list[str], parts: Path) -> None:
@@ -36,7 +25,7 @@ def _kill_after_a_part(words: list[str], parts: Path) -> None:
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         begun = time.monotonic()
-        while not list(parts.glob("*.npz")):
+        while not list(parts.glob("parts/*.npz")):
             assert process.poll() is None, "it ended before it wrote a part"
             assert time.monotonic() - begun < _DEADLINE_SECONDS, "it never wrote a part"
             time.sleep(0.002)
@@ -46,18 +35,21 @@ def _kill_after_a_part(words: list[str], parts: Path) -> None:
 
 
 def test_a_killed_prediction_ends_in_the_csv_of_an_undisturbed_one(
-    command: Callable[..., subprocess.CompletedProcess[str]], trained_run: Run, many_shards: Manifest, tmp_path: Path
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    trained_run: Run,
+    many_shards: Manifest,
+    options: Callable[..., PredictConfig],
+    tmp_path: Path,
 ) -> None:
-    parts = predictor.predict(trained_run, many_shards, split=schema.TEST, folder=str(tmp_path / "undisturbed"))
     expected = tmp_path / "undisturbed.csv"
-    submission.write(str(expected), parts, many_shards, split=schema.TEST)
+    prediction.run(options(data=many_shards.folder, output=str(expected)))
 
     path = tmp_path / "submission.csv"
     arguments = [f"--run={trained_run.folder}", f"--data={many_shards.folder}", f"--output={path}"]
     left = Path(f"{path}.parts")
     _kill_after_a_part([sys.executable, "-m", "export.predict", *arguments], left)
     assert not path.exists()
-    assert 0 < len(list(left.glob("*.npz"))) < len(parts)
+    assert 0 < len(list(left.glob("parts/*.npz"))) < len(many_shards.shards(schema.TEST))
     result = command("export.predict", *arguments)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"Wrote {path}: 80 products.\n"
@@ -75,7 +67,8 @@ def test_help_shows_a_command_that_runs(command: Callable[..., subprocess.Comple
     [
         (["--run=absent"], "--data"),
         (["--run=absent", "--data=absent", "--split=rest"], "<train|validation|test>"),
-        (["--run=absent", "--data=absent", "--out=x.csv"], "'out'"),
+        (["--run=absent", "--data=absent", "--out=x.csv"], "--out=x.csv is neither a flag of this command"),
+        (["--run=absent", "--data=absent", "--views=center,left"], "--views is 'center,left'"),
         (["--run=absent", "--data=absent"], "absent holds no run"),
     ],
 )

@@ -1,121 +1,172 @@
-"""Tests of predicting a split in parts."""
+"""Tests of predicting shards."""
 
-import os
-import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export import predictor
-from export.predictor import Part
-from model import checkpoint
+from export.predictor import PredictConfig, Predictor, share_a_pass
+from export.scores import Part
 from model.run import Run
+from model.scoring import ProductScorer, Scores
 from pipeline import schema, shard_job
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
+from pipeline.product_batches import ProductBatch
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue
 
-
-def _predict(run: Run, data: Manifest, folder: Path, split: str = schema.TEST) -> list[str]:
-    return predictor.predict(run, data, split=split, folder=str(folder))
+_Options = Callable[..., PredictConfig]
 
 
-def _content(parts: list[str]) -> list[bytes]:
-    return [Path(path).read_bytes() for path in parts]
+def _parts(config: PredictConfig, tell: Callable[[int], object] = int) -> list[Part]:
+    predictor = Predictor(config)
+    shards = range(len(predictor.data.shards(config.split)))
+    return [answers.together for _, answers in predictor.predict(shards, tell)]
 
 
-def _resized(run: Run, batch_size: int) -> Run:
-    return replace(run, config=replace(run.config, input=replace(run.config.input, batch_size=batch_size)))
+def _answers(parts: list[Part]) -> dict[int, int]:
+    ids, labels = (
+        np.concatenate(column) for column in ([p.product_id for p in parts], [p.labels[:, 0] for p in parts])
+    )
+    return dict(zip(ids.tolist(), labels.tolist(), strict=True))
 
 
-def test_a_part_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    path = str(tmp_path / "part.npz")
-    part = Part(np.array([3, 1]), np.array([70, 50]), np.array([0, 2], np.int32))
-    predictor.save_part(path, part)
-    for mine, other in zip(predictor.load_part(path), part, strict=True):
-        assert mine.dtype == other.dtype
-        np.testing.assert_array_equal(mine, other)
-
-
-def test_each_part_holds_the_products_of_its_shard_in_order(
-    trained_run: Run, test_data: Manifest, tmp_path: Path
-) -> None:
-    parts = [predictor.load_part(path) for path in _predict(trained_run, test_data, tmp_path)]
-    assert len(parts) == len(test_data.shards(schema.TEST))
+def test_each_part_holds_the_products_of_its_shard_in_order(options: _Options, test_data: Manifest) -> None:
+    parts = _parts(options(scores="kept", top_k=3))
+    assert len(parts) == len(test_data.shards(schema.TEST)) > 1
     for number, part in enumerate(parts):
         records = test_data.records(schema.TEST, number)
         np.testing.assert_array_equal(part.product_id, records.product_id)
         np.testing.assert_array_equal(part.num_images, records.num_images)
-        assert set(part.category_id.tolist()) <= set(trained_run.tree.category_ids)
+        np.testing.assert_array_equal(part.category_id, records.category_id)
+        assert part.labels.shape == part.probabilities.shape == (len(records.product_id), 3)
+        assert part.labels.dtype == np.uint8
+        assert part.probabilities.dtype == np.float16
+        assert (np.diff(part.probabilities, axis=1) <= 0).all()
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 200])
-def test_any_batch_size_gives_the_same_answers(
-    batch_size: int, trained_run: Run, test_data: Manifest, tmp_path: Path
+def test_the_submission_alone_needs_one_category(options: _Options) -> None:
+    assert all(part.labels.shape[1] == 1 for part in _parts(options(top_k=3)))
+
+
+class ResourceExhaustedError(Exception):
+    """Stands for that of TensorFlow."""
+
+
+def _short_of_memory(monkeypatch: pytest.MonkeyPatch, most: int, after: int = 0) -> list[int]:
+    """Has scoring fail above some number of images, after some batches; returns the sizes that went well."""
+    sizes: list[int] = []
+    score = ProductScorer.score
+
+    def limited(scorer: ProductScorer, batch: ProductBatch) -> Scores:
+        if len(batch.images) > most and len(sizes) >= after:
+            raise ResourceExhaustedError("OOM when allocating tensor")
+        sizes.append(len(batch.images))
+        return score(scorer, batch)
+
+    monkeypatch.setattr(ProductScorer, "score", limited)
+    return sizes
+
+
+@pytest.mark.parametrize(("most", "after"), [(5, 0), (8, 3)])
+def test_where_memory_runs_out_smaller_batches_give_the_same_answers(
+    most: int, after: int, options: _Options, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = _content(_predict(trained_run, test_data, tmp_path / "as-trained"))
-    assert _content(_predict(_resized(trained_run, batch_size), test_data, tmp_path / "resized")) == expected
+    expected = _answers(_parts(options()))
+    sizes = _short_of_memory(monkeypatch, most, after)
+    told: list[int] = []
+    assert _answers(_parts(options(), told.append)) == expected
+    assert sum(told) == len(expected)
+    assert sizes[:after] == [16] * after
+    assert set(sizes[after:]) == {4 if most == 5 else 8}
+    assert "going on with batches of 8 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("lost", [(0,), (1,), (0, 1)])
-def test_an_interrupted_prediction_makes_the_missing_parts_only(
-    lost: tuple[int, ...], trained_run: Run, test_data: Manifest, tmp_path: Path
+def test_memory_that_does_not_suffice_for_one_image_ends_in_one_line(
+    options: _Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = _predict(trained_run, test_data, tmp_path)
-    expected = _content(parts)
-    for number in lost:
-        os.unlink(parts[number])
-    kept = {path: os.stat(path).st_mtime_ns for path in parts if os.path.exists(path)}
-    assert _predict(trained_run, test_data, tmp_path) == parts
-    assert _content(parts) == expected
-    assert {path: os.stat(path).st_mtime_ns for path in kept} == kept
+    _short_of_memory(monkeypatch, 0)
+    with pytest.raises(UserError, match="no memory even for one image at a time: OOM when"):
+        _parts(options(batch_size=2))
 
 
-def test_parts_of_another_checkpoint_are_refused(trained_run: Run, test_data: Manifest, tmp_path: Path) -> None:
-    shutil.copytree(trained_run.folder, tmp_path / "run")
-    run = Run.load(str(tmp_path / "run"))
-    _predict(run, test_data, tmp_path / "parts")
-    newest = checkpoint.newest(run.checkpoints)
-    assert newest is not None
-    shutil.rmtree(newest)
-    with pytest.raises(UserError, match="parts of another prediction"):
-        _predict(run, test_data, tmp_path / "parts")
+def test_other_failures_are_not_taken_for_lack_of_memory(options: _Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Scores:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(ProductScorer, "score", broken)
+    with pytest.raises(ValueError, match="no such thing"):
+        _parts(options())
 
 
-def test_parts_of_other_data_are_refused(
-    trained_run: Run, train_data: Manifest, test_data: Manifest, tmp_path: Path
+def test_runs_of_one_decoded_size_share_a_pass(
+    trained_run: Run, same_run: str, smaller_run: str, other_size_run: str
 ) -> None:
-    _predict(trained_run, test_data, tmp_path)
-    with pytest.raises(UserError, match="name another --output"):
-        _predict(trained_run, train_data, tmp_path, split=schema.VALIDATION)
+    assert share_a_pass([trained_run, Run.load(same_run), Run.load(smaller_run)])
+    assert not share_a_pass([trained_run, Run.load(other_size_run)])
 
 
-def test_a_split_that_the_data_lack_is_refused(trained_run: Run, train_data: Manifest, tmp_path: Path) -> None:
+def test_each_run_of_a_pass_answers_as_by_itself(trained_run: Run, smaller_run: str, options: _Options) -> None:
+    runs = (trained_run.folder, smaller_run)
+    config = options(runs=runs, scores="kept", top_k=4)
+    predictor = Predictor(config)
+    [(_, together)] = predictor.predict([0])
+    for folder, member in zip(runs, together.members, strict=True):
+        alone = _parts(replace(config, runs=(folder,)))[0]
+        np.testing.assert_array_equal(member.labels, alone.labels)
+        np.testing.assert_allclose(member.probabilities, alone.probabilities, rtol=2e-3)
+
+
+def test_a_shard_that_does_not_hold_what_its_table_says_is_refused(
+    options: _Options, test_data: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = Manifest.records
+
+    def other(data: Manifest, split: str, shard: int) -> object:
+        table = records(data, split, shard)
+        return table._replace(product_id=table.product_id + (shard == 1))
+
+    monkeypatch.setattr(Manifest, "records", other)
+    with pytest.raises(UserError, match=r"-00001-of-.* does not hold the products that its table names"):
+        _parts(options())
+
+
+def test_a_split_that_the_data_lack_is_refused(options: _Options, train_data: Manifest) -> None:
     with pytest.raises(UserError, match="has no test split, only train, validation"):
-        _predict(trained_run, train_data, tmp_path)
+        Predictor(options(data=train_data.folder))
 
 
 def test_a_run_without_a_checkpoint_is_refused(
-    trained_run: Run, train_data: Manifest, test_data: Manifest, tmp_path: Path
+    trained_run: Run, train_data: Manifest, options: _Options, tmp_path: Path
 ) -> None:
     run = Run.begin(str(tmp_path / "run"), trained_run.config, train_data)
     with pytest.raises(UserError, match="has no checkpoint yet"):
-        _predict(run, test_data, tmp_path / "parts")
-    assert not (tmp_path / "parts").exists()
+        Predictor(options(runs=(run.folder,)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({"top_k": 0}, "--top_k is 0"),
+        ({"batch_size": 0}, "--batch_size is 0"),
+        ({"views": ("left",)}, "--views is 'left'"),
+        ({"aggregate": "sum"}, "--aggregate is 'sum'"),
+        ({"runs": ("a", "a")}, "--run names a run twice"),
+    ],
+)
+def test_impossible_options_are_refused_by_name(changed: dict[str, object], shown: str, options: _Options) -> None:
+    with pytest.raises(UserError) as caught:
+        options(**changed)
+    assert shown in str(caught.value)
 
 
 def test_the_answers_are_categories_of_the_run_whatever_tree_the_test_set_has(
-    trained_run: Run, catalogue: Path, test_data: Manifest, tmp_path: Path
+    trained_run: Run, catalogue: Path, options: _Options, tmp_path: Path
 ) -> None:
     inputs = (str(catalogue / synthetic_catalogue.TEST),)
     bare = shard_job.run(ShardConfig(inputs=inputs, output=str(tmp_path / "shards")))
     assert bare.taxonomy().fingerprint != trained_run.tree.fingerprint
-    answers = []
-    for data, name in ((bare, "bare"), (test_data, "with-tree")):
-        parts = [predictor.load_part(path) for path in _predict(trained_run, data, tmp_path / name)]
-        ids, categories = (np.concatenate([part[column] for part in parts]) for column in (0, 1))
-        answers.append(dict(zip(ids.tolist(), categories.tolist(), strict=True)))
-    assert answers[0] == answers[1]
+    assert _answers(_parts(options(data=bare.folder))) == _answers(_parts(options()))

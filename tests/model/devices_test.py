@@ -6,14 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from model import checkpoint, trainer
+from model import checkpoint, options, trainer
 from model.config import TrainConfig
 from model.devices import Devices
 from model.run import Run
@@ -61,14 +60,15 @@ def _records(run: Run) -> list[dict[str, Any]]:
 
 def _plain(config: TrainConfig, **changes: Any) -> TrainConfig:
     """Returns options of which nothing is random but the order, which is the same under each backend."""
-    return replace(config, model=replace(config.model, dropout=0.0, flip=False), **changes)
+    plain = {"dropout": 0.0, "flip": False, "optimizer": "sgd", "weight_decay": 0.0}
+    return options.build(TrainConfig, config.to_json() | plain | changes)
 
 
 def test_two_devices_of_tensorflow_share_the_batches_of_one(
     tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
     # With a frozen backbone, since each device normalises by its own part of a batch.
-    config = _plain(train_config, stages="head:1", optimizer="sgd", learning_rate=0.05)
+    config = _plain(train_config, stages="head:1", learning_rate=0.05)
     one, two = (Run.begin(str(tmp_path / name), config, train_data) for name in ("one", "two"))
     process = _start(two, train_data, "--devices=2")
     trainer.train(one, train_data)
@@ -81,7 +81,7 @@ def test_two_processes_of_jax_continue_a_run_of_tensorflow_with_the_same_batches
     tmp_path: Path, train_config: TrainConfig, train_data: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("jax")
-    config = _plain(train_config, stages="all:1,all:1", optimizer="sgd", learning_rate=0.01, checkpoint_seconds=0)
+    config = _plain(train_config, stages="all:1,all:1", learning_rate=0.01, checkpoint_seconds=0)
     one, two = (Run.begin(str(tmp_path / name), config, train_data) for name in ("one", "two"))
     trainer.train(one, train_data)
     shutil.copytree(one.folder, two.folder, dirs_exist_ok=True)

@@ -22,7 +22,8 @@ def test_it_prints_the_table_and_writes_the_report(
     assert result.returncode == 0, result.stderr
     report = json.loads((folder / "evaluation.json").read_text())
     expected = evaluator.evaluate(trained_run, trained_run.trained()[0], train_data)
-    assert report == expected | {"checkpoint": report["checkpoint"], "data": train_data.folder}
+    options = {"views": ["center"], "aggregate": "mean"}
+    assert report == expected | options | {"checkpoint": report["checkpoint"], "data": train_data.folder}
     assert Path(report["checkpoint"]).parent == folder / "checkpoints"
     assert result.stdout.startswith(metrics.table(expected))
     assert f"always the most frequent category: {evaluator.most_frequent_share(trained_run):.4f}" in result.stdout

@@ -7,7 +7,7 @@ from model import metrics
 from model.metrics import Accuracy
 from model.scoring import Scores
 from pipeline import schema
-from pipeline.input import ProductBatch
+from pipeline.product_batches import ProductBatch
 from pipeline.taxonomy import Taxonomy
 
 _TREE = Taxonomy((1, 2, 3), (("A", "x"), ("A", "y"), ("B", "z")))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.scoring import ProductScorer
 from pipeline import schema
-from pipeline.input import ProductBatch
+from pipeline.product_batches import ProductBatch
 from pipeline.taxonomy import Taxonomy
 
 _TREE = Taxonomy(

@@ -33,8 +33,8 @@ def _flags(run: Run, data: Manifest, workdir: Path) -> list[str]:
         f"--shuffle_images={config.input.shuffle_images}",
         f"--seed={config.input.seed}",
         f"--stages={config.stages}",
-        f"--learning_rate={config.learning_rate}",
-        f"--label_smoothing={config.label_smoothing}",
+        f"--learning_rate={config.optimization.learning_rate}",
+        f"--label_smoothing={config.loss.label_smoothing}",
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, journal, trainer
+from model import checkpoint, journal, options, trainer
 from model.checkpoint import Position
 from model.config import TrainConfig
 from model.run import Run
@@ -26,6 +26,10 @@ from tools import synthetic_catalogue
 
 class _KilledError(Exception):
     """Stands for a process that ends."""
+
+
+def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return options.build(TrainConfig, config.to_json() | changes)
 
 
 def _weights(run: Run) -> list[np.ndarray]:
@@ -168,7 +172,7 @@ def test_the_rate_of_a_stage_falls_to_nothing(
     run = Run.begin(str(tmp_path), config, train_data)
     trainer.train(run, train_data)
     [record] = _records(run)
-    assert record["learning_rate"] < 1e-6 * config.learning_rate
+    assert record["learning_rate"] < 1e-6 * config.optimization.learning_rate
 
 
 def test_another_seed_gives_another_run(
@@ -205,7 +209,7 @@ def test_an_epoch_is_logged_though_the_run_was_killed_between_its_checkpoint_and
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
     tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
-    config = replace(train_config, stages="all:1", learning_rate=1e30, warmup=0, checkpoint_seconds=0)
+    config = _changed(train_config, stages="all:1", learning_rate=1e30, warmup=0.0, checkpoint_seconds=0.0)
     run = Run.begin(str(tmp_path), config, train_data)
     with pytest.raises(UserError, match=r"the loss is (nan|inf) since batch \d of epoch 1.*lower --learning_rate"):
         trainer.train(run, train_data)
@@ -238,7 +242,7 @@ def test_the_best_checkpoint_stays_and_is_found(
     tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
     # The second stage destroys what the first has learned.
-    config = replace(train_config, stages="all:2@3,all:3@1000", warmup=0, keep_checkpoints=1)
+    config = _changed(train_config, stages="all:2@3,all:3@1000", warmup=0.0, keep_checkpoints=1)
     run = Run.begin(str(tmp_path), config, train_data)
     trainer.train(run, train_data)
     records = _records(run)

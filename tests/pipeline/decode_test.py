@@ -11,7 +11,9 @@ import simplejpeg
 import tensorflow as tf
 
 from pipeline import decode
-from pipeline.decode import UnreadableImage
+from pipeline.console import UserError
+from pipeline.decode import BatchDecoder, UnreadableImage
+from pipeline.odd_images import ImagePolicy, ImageReport
 from tools import synthetic_pictures
 
 _SIZE = synthetic_pictures.SIZE
@@ -96,16 +98,105 @@ def test_a_picture_of_billions_of_pixels_is_refused_before_it_is_decoded() -> No
         _decoded(png)
 
 
+def _cmyk() -> bytes:
+    return bytes(simplejpeg.encode_jpeg(np.full((_SIZE, _SIZE, 4), 200, np.uint8), colorspace="CMYK"))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (_jpeg(), None),
+        (bytes(simplejpeg.encode_jpeg(_colour(90, 90))), "of another size"),
+        (tf.io.encode_png(_colour()).numpy(), "PNG"),
+        (_bmp(_colour()), "BMP"),
+        (_GIF, "GIF"),
+        (_cmyk(), "YCCK JPEG"),
+    ],
+)
+def test_odd_files_say_what_they_are(data: bytes, kind: str | None) -> None:
+    assert decode.decode_into(data, np.empty((_SIZE, _SIZE, 3), np.uint8)) == kind
+
+
+def _batch(
+    encoded: list[bytes], *, size: int = _SIZE, policy: ImagePolicy | None = None, report: ImageReport | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    decoder = BatchDecoder(_SIZE, size, policy=policy, report=report)
+    return decoder.decode(
+        encoded, corners=decode.middle(_SIZE, size, len(encoded)), product_ids=100 + np.arange(len(encoded))
+    )
+
+
 def test_a_truncated_jpeg_costs_only_itself() -> None:
     whole = _jpeg()
-    pictures, readable = decode.decode_batch([whole, whole[: len(whole) // 2], b"", whole], _SIZE)
-    assert readable[[0, 3]].all()
-    assert not readable[2]
+    pictures, readable = _batch([whole, whole[: len(whole) // 2], b"", whole])
+    assert readable.tolist() == [True, False, False, True]
     np.testing.assert_array_equal(pictures[0], pictures[3])
     assert not pictures[~readable].any()
 
 
+def test_a_picture_is_cut_out_where_it_is_told() -> None:
+    whole = _decoded(_jpeg())
+    pictures, _ = BatchDecoder(_SIZE, 100).decode(
+        [_jpeg(), _jpeg()], corners=np.array([[0, 80], [33, 7]]), product_ids=np.zeros(2, np.int64)
+    )
+    np.testing.assert_array_equal(pictures[0], whole[:100, 80:])
+    np.testing.assert_array_equal(pictures[1], whole[33:133, 7:107])
+
+
 def test_a_batch_lies_where_tensorflow_takes_it_without_a_copy() -> None:
-    pictures, _ = decode.decode_batch([_jpeg()] * 3, _SIZE)
+    pictures, _ = _batch([_jpeg()] * 3)
     assert pictures.ctypes.data % 64 == 0
     assert pictures.flags.c_contiguous
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+    decoder = BatchDecoder(_SIZE, _SIZE)
+    corners, ids = decode.middle(_SIZE, _SIZE, 1), np.zeros(1, np.int64)
+    first, _ = decoder.decode([_jpeg(1)], corners=corners, product_ids=ids)
+    row, address = first[0, 3:5], first.ctypes.data
+    expected = row.copy()
+    second, _ = decoder.decode([_jpeg(2)], corners=corners, product_ids=ids)
+    assert second.ctypes.data != address
+    del first  # A part of it is still held.
+    third, _ = decoder.decode([_jpeg(3)], corners=corners, product_ids=ids)
+    assert third.ctypes.data != address
+    np.testing.assert_array_equal(row, expected)
+    del row
+    fourth, _ = decoder.decode([_jpeg(4)], corners=corners, product_ids=ids)
+    assert fourth.ctypes.data == address
+
+
+def test_odd_pictures_are_counted_and_listed_by_product() -> None:
+    report = ImageReport()
+    png = tf.io.encode_png(_colour()).numpy()
+    _batch([_jpeg(), png, b"broken", png], report=report)
+    assert report.to_json() == {
+        "PNG": {"images": 2, "products": [101, 103]},
+        "unreadable": {"images": 1, "products": [102]},
+    }
+    assert report.summary() == "2 PNG, 1 unreadable"
+
+
+def test_odd_pictures_are_left_out_where_that_is_asked_for() -> None:
+    png = tf.io.encode_png(_colour()).numpy()
+    pictures, readable = _batch([_jpeg(), png], policy=ImagePolicy(odd_images="skip"))
+    assert readable.tolist() == [True, False]
+    assert not pictures[1].any()
+
+
+@pytest.mark.parametrize(
+    ("data", "policy"),
+    [
+        (b"broken", ImagePolicy(unreadable_images="error")),
+        (tf.io.encode_png(_colour()).numpy(), ImagePolicy(odd_images="error")),
+    ],
+)
+def test_odd_pictures_end_the_work_where_that_is_asked_for(data: bytes, policy: ImagePolicy) -> None:
+    with pytest.raises(UserError, match="product 101 has an image that is not as expected"):
+        _batch([_jpeg(), data], policy=policy)
+
+
+@pytest.mark.parametrize("options", [{"odd_images": "ignore"}, {"unreadable_images": "convert"}])
+def test_policies_that_are_not_there_are_refused_by_name(options: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=f"--{next(iter(options))}"):
+        ImagePolicy(**options)

@@ -1,6 +1,7 @@
 """Tests of what training, evaluation and prediction read."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,17 @@ from typing import Any
 import bson
 import numpy as np
 import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import input as input_pipeline
-from pipeline import schema, shard_job
+from pipeline import product_batches, schema, shard_job
 from pipeline.console import UserError
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, Part
 from pipeline.manifest import Manifest
+from pipeline.odd_images import ImagePolicy, ImageReport
+from pipeline.selection import SelectionConfig
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_pictures
 
@@ -103,7 +109,7 @@ def test_unreadable_images_weigh_nothing_in_training(tmp_path: Path) -> None:
 def test_products_come_whole_and_once(test_data: Manifest) -> None:
     images: Counter[int] = Counter()
     order: list[int] = []
-    for batch in input_pipeline.products(test_data, _CONFIG, split="test"):
+    for batch in product_batches.products(test_data, _CONFIG, split="test"):
         ids = batch.product_ids.numpy()[: int(batch.products)].tolist()
         assert not set(ids) & set(order)
         order += ids
@@ -124,7 +130,7 @@ def test_products_come_whole_and_once(test_data: Manifest) -> None:
 def test_a_split_is_the_sum_of_its_shards(test_data: Manifest) -> None:
     found: list[int] = []
     for shard in range(len(test_data.shards("test"))):
-        for batch in input_pipeline.products(test_data, _CONFIG, split="test", shard=shard):
+        for batch in product_batches.products(test_data, _CONFIG, split="test", shard=shard):
             found += batch.product_ids.numpy()[: int(batch.products)].tolist()
     assert found == test_data.product_ids("test").tolist()
 
@@ -134,7 +140,7 @@ def test_products_with_many_no_or_broken_images_are_kept(tmp_path: Path) -> None
     data = _data(tmp_path, [_product(number, pictures, None) for number, pictures in enumerate(contents)])
     config = dataclasses.replace(_CONFIG, batch_size=4)
     readable = {}
-    for batch in input_pipeline.products(data, config, split="test"):
+    for batch in product_batches.products(data, config, split="test"):
         assert len(batch.images) % 4 == 0
         assert (batch.labels.numpy() == schema.NO_CATEGORY).all()
         for row, product_id in enumerate(batch.product_ids.numpy()[: int(batch.products)].tolist()):
@@ -142,10 +148,76 @@ def test_products_with_many_no_or_broken_images_are_kept(tmp_path: Path) -> None
     assert readable == {0: 9, 1: 0, 2: 0, 3: 1, 4: 1}
 
 
+@given(first_step=st.integers(0, 30), epoch=st.integers(0, 5), threads=st.sampled_from([1, 2, 5]))
+@settings(max_examples=8, deadline=None)
+def test_any_start_and_any_number_of_threads_give_the_batches_that_would_have_come(
+    train_data: Manifest, first_step: int, epoch: int, threads: int
+) -> None:
+    config = dataclasses.replace(_CONFIG, selection=SelectionConfig(sample_fraction=0.8), batch_size=8)
+    expected = _train(train_data, config, epoch=epoch)[first_step:]
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    dataset = input_pipeline.train(train_data, config, epoch=epoch, first_step=first_step).with_options(options)
+    found = list(dataset.as_numpy_iterator())
+    assert len(found) == len(expected)
+    for one, two in zip(found, expected, strict=True):
+        for ours, wanted in zip(one, two, strict=True):
+            np.testing.assert_array_equal(ours, wanted)
+
+
+def test_hosts_share_every_batch(train_data: Manifest) -> None:
+    whole = _train(train_data)
+    parts = [_train(train_data, part=Part(index, 4)) for index in range(4)]
+    for number, batch in enumerate(whole):
+        for column, expected in enumerate(batch):
+            np.testing.assert_array_equal(np.concatenate([part[number][column] for part in parts]), expected)
+    with pytest.raises(UserError, match="--batch_size=16 cannot be divided among 3 hosts"):
+        _train(train_data, part=Part(0, 3))
+
+
+def test_a_damaged_record_is_one_line_that_says_what_to_do(train_data: Manifest, tmp_path: Path) -> None:
+    folder = shutil.copytree(train_data.folder, tmp_path / "shards")
+    path = next(folder.glob("products-train*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    data = Manifest.load(str(folder))
+    with pytest.raises(UserError, match=r"a record in .* is damaged .*tools.verify"), input_pipeline.reading(data):
+        _train(data)
+
+
+def test_a_picture_that_policy_refuses_is_one_line(tmp_path: Path) -> None:
+    data = _data(
+        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
+    )
+    config = dataclasses.replace(_CONFIG, policy=ImagePolicy(unreadable_images="error"))
+    with (
+        pytest.raises(UserError, match=r"^product \d+ has an image that is not as expected"),
+        input_pipeline.reading(data),
+    ):
+        _train(data, config)
+
+
+def test_odd_pictures_are_reported(tmp_path: Path) -> None:
+    data = _data(
+        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
+    )
+    report = ImageReport()
+    _train(data, report=report)
+    assert report.counts["unreadable"] == 16
+    assert report.products["unreadable"] == set(range(16))
+
+
 @pytest.mark.parametrize(
-    "options", [{"batch_size": 0}, {"image_size": 200}, {"shuffle_images": 0}, {"decode_size": -1}]
+    "options",
+    [
+        {"batch_size": 0},
+        {"image_size": 200},
+        {"shuffle_images": 0},
+        {"decode_size": -1},
+    ],
 )
-def test_impossible_options_are_refused_by_name(options: dict[str, int]) -> None:
+def test_impossible_options_are_refused_by_name(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
         InputConfig(**options)
 
@@ -159,3 +231,9 @@ def test_fewer_images_than_a_batch_are_refused_with_their_number(train_data: Man
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(train_data: Manifest) -> None:
     with pytest.raises(UserError, match="no test split, only train, validation"):
         train_data.shards("test")
+
+
+def test_an_epoch_that_is_begun_twice_has_the_same_batches(train_data: Manifest) -> None:
+    dataset = input_pipeline.train(train_data, InputConfig(batch_size=8, shuffle_images=50), epoch=0)
+    first, second = (np.concatenate([labels for _, labels, _ in dataset.as_numpy_iterator()]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)

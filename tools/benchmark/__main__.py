@@ -1,6 +1,9 @@
-r"""Measures a stage beside its limit and its peers, in one run, and prints a table.
+r"""Measures a stage beside its limit and its peers, in one run, and prints tables.
 
     python -m tools.benchmark shard --gigabytes 0.4,2
+    python -m tools.benchmark input --cores 1,2
+    python -m tools.benchmark predict
+    python -m tools.benchmark ensemble
 
 The figures of a table belong together: they were taken in turns on the same
 machine, and the best of several rounds counts. Compare ratios, not machines.
@@ -8,34 +11,64 @@ machine, and the best of several rounds counts. Compare ratios, not machines.
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from pipeline import console
+from tools.benchmark import input as input_benchmark
 from tools.benchmark import shard
+from tools.benchmark.table import Table
 
 _FOLDER = flags.DEFINE_string("folder", tempfile.gettempdir(), "Where files are made, on the disk to be measured.")
-_GIGABYTES = flags.DEFINE_list("gigabytes", ["2"], "Sizes of the input in GB, comma-separated.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of which the best counts.")
-
-_SUBJECTS = ("shard",)
+_GIGABYTES = flags.DEFINE_list("gigabytes", ["2"], "shard: sizes of the input in GB, comma-separated.")
+_CORES = flags.DEFINE_list("cores", ["1"], "input: numbers of cores that loaders are held to, comma-separated.")
+_PEERS = flags.DEFINE_bool("peers", False, "input: measure other projects' loaders, see tools/benchmark/peers.txt.")
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark that is named on the command line."""
     if len(argv) != 2 or argv[1] not in _SUBJECTS:
         raise console.UserError(f"{' '.join(argv[1:]) or 'nothing'} is named; expected one of {', '.join(_SUBJECTS)}.")
-    try:
-        sizes = [round(float(size) * 1e9) for size in _GIGABYTES.value]
-    except ValueError:
-        raise console.UserError(
-            f"--gigabytes is {','.join(_GIGABYTES.value)}; expected numbers, as in 0.4,2."
-        ) from None
     with tempfile.TemporaryDirectory(prefix="aisle-benchmark-", dir=_FOLDER.value) as folder:
-        for size in sizes:
-            console.say(shard.measure(os.path.join(folder, "train.bson"), size, rounds=_ROUNDS.value).text())
+        for table in _SUBJECTS[argv[1]](folder):
+            console.say(table.text())
 
+
+def _numbers(name: str, values: Sequence[str]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        raise console.UserError(f"--{name} is {','.join(values)}; expected numbers, as in 0.4,2.") from None
+
+
+def _shard(folder: str) -> Iterator[Table]:
+    for size in _numbers("gigabytes", _GIGABYTES.value):
+        yield shard.measure(os.path.join(folder, "train.bson"), round(size * 1e9), rounds=_ROUNDS.value)
+
+
+def _input(folder: str) -> Iterator[Table]:
+    work = input_benchmark.catalogue(folder)
+    cores = [int(count) for count in _numbers("cores", _CORES.value)]
+    yield input_benchmark.rates(work, cores=cores, rounds=_ROUNDS.value, with_peers=_PEERS.value)
+    yield input_benchmark.stages(work)
+    yield input_benchmark.shuffle_quality(work)
+
+
+def _predict(folder: str) -> Iterator[Table]:
+    from tools.benchmark import predict  # Not for processes that draw pictures: TensorFlow takes seconds.
+
+    yield from predict.measure(folder, rounds=_ROUNDS.value)
+
+
+def _ensemble(folder: str) -> Iterator[Table]:
+    from tools.benchmark import ensemble
+
+    yield from ensemble.measure(folder)
+
+
+_SUBJECTS = {"shard": _shard, "input": _input, "predict": _predict, "ensemble": _ensemble}
 
 if __name__ == "__main__":
     console.run(main, flags_parser=console.parse_flags_and_arguments)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from model import classifier, optimization, stages
+from model import optimization
 from model.clock import Clock
 from model.config import ModelConfig, TrainConfig
+from model.run import Run
 from pipeline import input as input_pipeline
 from pipeline import shard_job
 from pipeline.input import InputConfig
@@ -56,7 +57,7 @@ def measure(folder: str, *, rounds: int) -> Table:
         ["network", "one batch in memory, images/s", "fed, images/s", "fed / in memory", "share of waiting"],
     )
     for name, size, batch in _NETWORKS:
-        case = _case(data, name, size, batch)
+        case = _case(os.path.join(folder, name), data, name, size, batch)
         _fit(case, fed=True)  # Compiles.
         memory, fed, waiting = 0.0, 0.0, 1.0
         for _ in range(rounds):
@@ -82,16 +83,16 @@ def _dataset(folder: str) -> Manifest:
     )
 
 
-def _case(data: Manifest, backbone: str, size: int, batch: int) -> _Case:
+def _case(folder: str, data: Manifest, backbone: str, size: int, batch: int) -> _Case:
     config = TrainConfig(
         model=ModelConfig(backbone=backbone),
         input=InputConfig(batch_size=batch, decode_size=180, image_size=size, shuffle_images=1024),
         stages="all:1",
     )
     keras.utils.set_random_seed(0)
-    model = classifier.build(config.model, image_size=size, num_categories=_CATEGORIES)
-    [stage] = stages.parse(config.stages)
-    optimization.enter_stage(model, stage, config, input_pipeline.steps_per_epoch(data, config.input))
+    run = Run.begin(folder, config, data)
+    model = run.build(pretrained=False)
+    optimization.enter_stage(run, model, 0, input_pipeline.steps_per_epoch(data, config.input))
     kept = next(iter(input_pipeline.train(data, config.input, epoch=0)))
     return _Case(model, config, data, kept, _STEPS[backbone])
 

@@ -1,0 +1,37 @@
+"""Begins a run with the weights of another."""
+
+from typing import TYPE_CHECKING
+
+import keras
+
+from model import classifier
+from pipeline.console import UserError, say
+
+if TYPE_CHECKING:
+    from model.run import Run
+
+
+def begin_from(source: "Run", run: "Run", model: keras.Model) -> None:
+    """Copies the weights of a run's newest checkpoint, those of the last layer where the categories are the same.
+
+    Args:
+      source: The run whose weights are taken.
+      run: The run that begins.
+      model: Its classifier.
+
+    Raises:
+      UserError: The source has no checkpoint, or another backbone.
+    """
+    theirs, ours = source.config.model.backbone, run.config.model.backbone
+    if theirs != ours:
+        raise UserError(
+            f"--init_from={source.folder} is a run of {theirs}, and this is one of {ours}; give --backbone={theirs}, or "
+            "another run."
+        )
+    with_head = source.tree.fingerprint == run.tree.fingerprint
+    trained, checkpoint = source.trained()
+    classifier.transfer(trained, model, with_head=with_head)
+    kept = (
+        "with its last layer: the categories are the same" if with_head else "with a new last layer: other categories"
+    )
+    say(f"Beginning with the weights of {checkpoint}, {kept}.")

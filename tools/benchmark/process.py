@@ -1,0 +1,41 @@
+"""Runs a command of the project and watches its memory."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import psutil
+
+_POLL_SECONDS = 0.05
+
+
+class Run(NamedTuple):
+    """What a command took.
+
+    Attributes:
+      seconds: From its start to its end.
+      peak: The largest resident memory seen, in bytes.
+    """
+
+    seconds: float
+    peak: int
+
+
+def run(module: str, *words: str) -> Run:
+    """Runs `python -m MODULE WORDS...`.
+
+    Raises:
+      RuntimeError: It failed.
+    """
+    begun, peak = time.perf_counter(), 0
+    command = [sys.executable, "-m", module, *words]
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            peak = max(peak, process.memory_info().rss)
+        time.sleep(_POLL_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}.")
+    return Run(time.perf_counter() - begun, peak)
