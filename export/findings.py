@@ -1,4 +1,4 @@
-"""Where a run goes wrong: by frequency of the category, by category, by pair, by product."""
+"""Where a run goes wrong: by category, by pair, by product."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,26 +7,7 @@ import numpy as np
 
 from export.outcomes import Outcomes
 
-_BANDS = (0, 10, 30, 100, 300, 1000, 3000, 10_000)
 _NORMAL_95 = 1.96
-
-
-class Band(NamedTuple):
-    """Categories that have a number of train products in a range.
-
-    Attributes:
-      low: The least number.
-      high: The number from which the next band begins; None for the last.
-      categories: Number of the categories.
-      products: Validation products of them.
-      accuracy: Share of those which are right; None where there is none.
-    """
-
-    low: int
-    high: int | None
-    categories: int
-    products: int
-    accuracy: float | None
 
 
 class Pair(NamedTuple):
@@ -63,20 +44,6 @@ class CategoryOutcome(NamedTuple):
     right: int
     bound: float
     taken_for: int
-
-
-def by_band(outcomes: Outcomes, train_products: np.ndarray) -> list[Band]:
-    """Returns accuracy by the number of train products of the true category; bands without a category are left out."""
-    of_category = np.searchsorted(_BANDS, train_products, side="right") - 1
-    categories = np.bincount(of_category, minlength=len(_BANDS))
-    of_product = of_category[outcomes.label]
-    products = np.bincount(of_product, minlength=len(_BANDS))
-    right = np.bincount(of_product, outcomes.right, minlength=len(_BANDS))
-    return [
-        Band(low, high, int(categories[place]), int(count), float(right[place] / count) if count else None)
-        for place, (low, high, count) in enumerate(zip(_BANDS, (*_BANDS[1:], None), products, strict=True))
-        if categories[place]
-    ]
 
 
 def confused_pairs(outcomes: Outcomes, num_categories: int) -> list[Pair]:

@@ -10,6 +10,7 @@ from model.run import Run
 from model.scoring import ProductScorer
 from pipeline import product_batches, schema
 from pipeline.console import progress
+from pipeline.input import InputConfig
 from pipeline.manifest import Manifest
 
 
@@ -53,8 +54,8 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
     config = run.config.input
     scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=config.batch_size)
     shards = data.shards(schema.VALIDATION)
-    images = np.concatenate([data.records(schema.VALIDATION, shard).num_images for shard in range(len(shards))])
-    accuracy = Accuracy(run.tree, data.seen_in_train())
+    images = np.concatenate([_num_images(data, config, shard) for shard in range(len(shards))])
+    accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     rows = []
     with progress("validating", total=len(images), unit=" products") as bar:
         for batch in product_batches.products(data, config, split=schema.VALIDATION):
@@ -66,3 +67,8 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
             bar.update(count)
     columns = [*map(np.concatenate, zip(*rows, strict=True)), images]
     return Outcomes(*columns), accuracy.report()
+
+
+def _num_images(data: Manifest, config: InputConfig, shard: int) -> np.ndarray:
+    kept = product_batches.kept(data, config, split=schema.VALIDATION, shard=shard)
+    return data.records(schema.VALIDATION, shard).num_images[kept]

@@ -21,6 +21,7 @@ from pipeline import product_batches, schema
 from pipeline.console import UserError, say
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest, Records
+from pipeline.selection import SelectionConfig
 
 _CPU_BATCH, _GPU_BATCH = 128, 512  # Larger ones are no faster on a CPU, which cannot tell that memory ran out.
 _OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
@@ -218,9 +219,13 @@ class Predictor:
 
 
 def _common_input(inputs: Sequence[InputConfig]) -> InputConfig:
-    """Returns how to cut pictures for all; where sizes differ, each classifier cuts its own out of the whole."""
+    """Returns how to cut pictures for all; where sizes differ, each classifier cuts its own out of the whole.
+
+    Whatever was chosen to train on, every product is answered for.
+    """
     sizes = {config.image_size for config in inputs}
-    return inputs[0] if len(sizes) == 1 else replace(inputs[0], image_size=inputs[0].decode_size)
+    whole = replace(inputs[0], selection=SelectionConfig())
+    return whole if len(sizes) == 1 else replace(whole, image_size=whole.decode_size)
 
 
 def _digest(classifier: keras.Model) -> str:

@@ -117,7 +117,6 @@ def _content(run: Run, data: Manifest, found: Outcomes, accuracy: dict[str, Any]
         "accuracy": accuracy,
         "most_frequent": evaluator.most_frequent_share(run),
         "products": len(found.product_id),
-        "bands": findings.by_band(found, run.train_products),
         "bins": bins,
         "calibration_error": reliability.expected_calibration_error(bins),
         "mean_confidence": float(found.confidence.mean()),

@@ -57,6 +57,7 @@ class TrainConfig:
         the last stage trains, at its rate.
       jit: Compile the step of training with XLA; auto does so on accelerators.
       checkpoint_seconds: Longest time of training that an interruption costs.
+      keep_checkpoints: Number of newest checkpoints that stay, beside the best.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -69,9 +70,11 @@ class TrainConfig:
     unfreeze: str = options.choice(GRADUAL, (GRADUAL, AT_ONCE))
     jit: str = options.choice("auto", ("auto", "on", "off"))
     checkpoint_seconds: float = 600.0
+    keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
         options.check(self)
+        options.check_range(self, "keep_checkpoints", least=1, below=float("inf"))
         for stage in self.plan:
             stages.check(stage.trainable, backbones.groups(self.model.backbone))
 

@@ -7,12 +7,21 @@ import keras
 import numpy as np
 
 from model import scoring
-from model.metrics import Accuracy
+from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
+from pipeline import input as input_pipeline
 from pipeline import product_batches, schema
 from pipeline.console import progress
 from pipeline.manifest import Manifest
+
+
+def scorer(
+    run: Run, classifier: keras.Model, *, views: Sequence[str] = (scoring.CENTER,), aggregate: str = scoring.MEAN
+) -> ProductScorer:
+    """Returns what answers for whole products with a classifier of a run; it follows the classifier's weights."""
+    capacity = run.config.input.batch_size
+    return ProductScorer(classifier, run.tree, prior=run.prior, capacity=capacity, views=views, aggregate=aggregate)
 
 
 def evaluate(
@@ -35,18 +44,54 @@ def evaluate(
       aggregate: How images and views are joined, one of `scoring.AGGREGATES`.
     """
     run.check_tree(data)
-    config = run.config.input
-    scorer = ProductScorer(
-        classifier, run.tree, prior=run.prior, capacity=config.batch_size, views=views, aggregate=aggregate
-    )
-    total = sum(shard.records for shard in data.shards(schema.VALIDATION))
-    accuracy = Accuracy(run.tree, data.seen_in_train())
-    with progress(label, total=total, unit=" products") as bar:
-        for batch in product_batches.products(data, config, split=schema.VALIDATION):
-            scores = scorer.score(batch)
-            accuracy.add(batch, scores)
-            bar.update(len(scores.num_images))
-    return accuracy.report()
+    scored_by = scorer(run, classifier, views=views, aggregate=aggregate)
+    return checked_report(count(run, scored_by, data, label=label), run, data)
+
+
+def count(
+    run: Run, scored_by: ProductScorer, data: Manifest, *, part: tuple[int, int] = (0, 1), label: str = "validating"
+) -> Accuracy:
+    """Adds up the answers for a part of the validation split.
+
+    Args:
+      run: The run that is measured.
+      scored_by: What `scorer` returned.
+      data: A dataset with a validation split.
+      part: Number of the part from 0, and how many parts there are; a part is
+        every so many shards.
+      label: What to call it on the progress bar.
+    """
+    index, parts = part
+    shards = data.shards(schema.VALIDATION)
+    chosen: list[int | None] = [None] if parts == 1 else list(range(index, len(shards), parts))
+    accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
+    bar_of = progress(label, total=sum(_kept(run, data)[index::parts]), unit=" products")
+    with bar_of as bar, input_pipeline.reading(data):
+        for shard in chosen:
+            for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
+                scores = scored_by.score(batch)
+                accuracy.add(batch, scores)
+                bar.update(len(scores.num_images))
+    return accuracy
+
+
+def _kept(run: Run, data: Manifest) -> list[int]:
+    """Returns the number of products to measure of each validation shard."""
+    config, shards = run.config.input, range(len(data.shards(schema.VALIDATION)))
+    return [int(product_batches.kept(data, config, split=schema.VALIDATION, shard=shard).sum()) for shard in shards]
+
+
+def checked_report(accuracy: Accuracy, run: Run, data: Manifest) -> dict[str, Any]:
+    """Returns the report of a whole validation split, or of the categories that the run keeps to.
+
+    Raises:
+      RuntimeError: Not every product was counted once.
+    """
+    report = accuracy.report()
+    found, expected = report[ALL]["products"], sum(_kept(run, data))
+    if found != expected:
+        raise RuntimeError(f"{found:,} products were counted; expected all {expected:,}, each once.")
+    return report
 
 
 def most_frequent_share(run: Run) -> float:

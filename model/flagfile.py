@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from pipeline.console import UserError, parse_flags
+from pipeline.console import UserError, parse_flags, parse_known_flags
 
 FOLDER = os.path.join(os.path.dirname(__file__), "flags")
 _OPTION = "--flagfile"
@@ -12,6 +12,11 @@ _OPTION = "--flagfile"
 def parse(argv: Sequence[str]) -> Sequence[str]:
     """Parses flags as absl does, after looking up bare flagfile names in `model/flags/`."""
     return parse_flags(_located(argv))
+
+
+def parse_known(argv: Sequence[str]) -> Sequence[str]:
+    """Parses as `parse` does the command's own flags, and leaves those that it passes on."""
+    return parse_known_flags(_located(argv))
 
 
 def _located(argv: Sequence[str]) -> list[str]:

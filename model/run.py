@@ -1,6 +1,12 @@
 """A run's folder: all that evaluation and export need, beside the checkpoints."""
 
+import csv
+import fcntl
+import io
 import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -16,7 +22,11 @@ from pipeline.manifest import Manifest
 from pipeline.taxonomy import Taxonomy
 
 _FILE_NAME = "run.json"
-_FREE = ("checkpoint_seconds",)  # Options that may change when a run is continued.
+_FLAGFILE, _CATEGORIES, _LOCK = "train.flags", "categories.csv", ".lock"
+_FREE = ("checkpoint_seconds", "keep_checkpoints")  # Options that may change when a run is continued.
+_SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "simplejpeg")
+NEWEST, BEST = "newest", "best"
+CHOICES = (NEWEST, BEST)
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,14 @@ class Run:
       tree: The categories, in the order of the logits.
       train_products: Number of products of each category in train, int64 of
         shape (categories,).
+      software: Versions with which it was begun.
     """
 
     folder: str
     config: TrainConfig
     tree: Taxonomy
     train_products: np.ndarray
+    software: dict[str, str]
 
     @property
     def checkpoints(self) -> str:
@@ -52,6 +64,11 @@ class Run:
         return os.path.join(self.folder, "metrics.jsonl")
 
     @property
+    def odd_images(self) -> str:
+        """File of the pictures that were not as expected, where there were any: numbers and products by kind."""
+        return os.path.join(self.folder, "odd_images.json")
+
+    @property
     def prior(self) -> np.ndarray:
         """Share of each category among the products of train: float64, (categories,)."""
         smoothed = self.train_products + 1.0  # Categories without products stay possible.
@@ -65,12 +82,12 @@ class Run:
           UserError: The folder holds a run with other options or of other data.
         """
         tree = data.taxonomy()
+        counts = [int(count) for count in data.products_per_category(schema.TRAIN)]
         content = {
             "config": config.to_json(),
             "data": {"folder": data.folder, "fingerprint": data.fingerprint, "taxonomy": tree.fingerprint},
-            "software": {name: metadata.version(name) for name in ("keras", "numpy")}
-            | {"backend": keras.backend.backend()},
-            "train_products": [int(count) for count in data.products_per_category(schema.TRAIN)],
+            "software": _software(),
+            "train_products": counts,
         }
         path = os.path.join(folder, _FILE_NAME)
         if files.exists(path):
@@ -79,6 +96,8 @@ class Run:
             if config.model.init_from:
                 transfer.check_source(cls.load(config.model.init_from), config.model)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))
+            files.write(os.path.join(folder, _CATEGORIES), [_class_map(tree, counts)])
+            files.write(os.path.join(folder, _FLAGFILE), [_flagfile(folder, config, data)])
             files.write_json(path, content)
         return replace(cls.load(folder), config=config)  # Free options are those of now.
 
@@ -94,7 +113,8 @@ class Run:
             raise UserError(f"{folder} holds no run (no {_FILE_NAME}); expected a --workdir of python -m model.train.")
         content = files.read_json(path)
         tree = Taxonomy.load(os.path.join(folder, taxonomy.FILE_NAME))
-        return cls(folder, TrainConfig.from_json(content["config"]), tree, np.array(content["train_products"]))
+        config = TrainConfig.from_json(content["config"])
+        return cls(folder, config, tree, np.array(content["train_products"]), content["software"])
 
     def build(self, *, pretrained: bool) -> keras.Model:
         """Builds the classifier with the weights that it begins with, or with random ones; not with a checkpoint's."""
@@ -109,8 +129,12 @@ class Run:
             transfer.begin_from(Run.load(source), self, model)
         return model
 
-    def trained(self) -> tuple[keras.Model, str]:
-        """Returns the classifier with the weights of the newest checkpoint, and that checkpoint's path.
+    def trained(self, choice: str = NEWEST) -> tuple[keras.Model, str]:
+        """Returns the classifier with the weights of a checkpoint, and that checkpoint's path.
+
+        Args:
+          choice: "newest", which no look at the validation products has chosen,
+            or "best" by accuracy on them. Without validation both are the newest.
 
         Raises:
           UserError: There is no checkpoint yet.
@@ -118,9 +142,39 @@ class Run:
         path = checkpoint.newest(self.checkpoints)
         if path is None:
             raise UserError(f"{self.folder} has no checkpoint yet; train it first: python -m model.train.")
+        if choice == BEST and (steps := best_steps(checkpoint.notes(path)["history"])) is not None:
+            path = checkpoint.at(self.checkpoints, steps) or path
         model = self.build(pretrained=False)
         checkpoint.restore(path, model)
         return model, path
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training this run; the system unlocks it when the process ends, however it does.
+
+        Raises:
+          UserError: Another process trains it.
+        """
+        with open(os.path.join(self.folder, _LOCK), "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process trains {self.folder}; wait for its end, or give another --workdir."
+                ) from None
+            yield
+
+    @staticmethod
+    def wait_for_lock(folder: str) -> None:
+        """Waits until no process trains the run in a folder, if there is one."""
+        path = os.path.join(folder, _LOCK)
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+
+    def next_command(self) -> str:
+        """Returns the command that comes after training."""
+        return f"python -m export.predict --run {self.folder} --data TEST --output submission.csv"
 
     def check_tree(self, data: Manifest) -> None:
         """Checks that labels of the data mean what they meant in training.
@@ -136,11 +190,55 @@ class Run:
             )
 
 
+def best_steps(history: Sequence[dict[str, Any]]) -> int | None:
+    """Returns the `total_steps` of the epoch with the highest validation accuracy by product, the first of equals."""
+    measured = [record for record in history if "validation" in record]
+    if not measured:
+        return None
+    best = max(measured, key=lambda record: record["validation"]["all"]["product_accuracy"][-1])
+    return int(best["total_steps"])
+
+
+def _software() -> dict[str, str]:
+    """Returns the versions of what a run's numbers depend on."""
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in _SOFTWARE:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _class_map(tree: Taxonomy, train_products: Sequence[int]) -> bytes:
+    """Returns a CSV with a row for each logit."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["label", "category_id", "train_products", *(f"level{n + 1}" for n in range(tree.num_levels))])
+    for label, (category_id, path) in enumerate(zip(tree.category_ids, tree.paths, strict=True)):
+        writer.writerow([label, category_id, train_products[label], *path])
+    return text.getvalue().encode()
+
+
+def _flagfile(folder: str, config: TrainConfig, data: Manifest) -> bytes:
+    """Returns the flags of model.train that make the same run again."""
+    path = os.path.join(folder, _FLAGFILE)
+    lines = [
+        "# All flags of this run, defaults included. The same run again:",
+        "#",
+        f"#   python -m model.train --flagfile={path} --data {data.folder} --workdir ANOTHER",
+    ]
+    for name, value in _flat(config.to_json()).items():
+        if value is not None:
+            text = str(value).lower() if isinstance(value, bool) else value
+            lines.append(f"--{name.rpartition('.')[2]}={text}")
+    return ("\n".join(lines) + "\n").encode()
+
+
 def _refuse_changes(folder: str, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    before, after = _flat(begun["config"]), _flat(now["config"])
-    changed = [name for name in after if before.get(name) != after[name] and name not in _FREE]
+    # An option that is newer than the run had its default.
+    before, after = _flat(TrainConfig.from_json(begun["config"]).to_json()), _flat(now["config"])
+    changed = [name for name in after if before[name] != after[name] and name not in _FREE]
     if changed:
-        shown = ", ".join(f"{name} was {before.get(name)!r} and is {after[name]!r}" for name in changed)
+        shown = ", ".join(f"{name} was {before[name]!r} and is {after[name]!r}" for name in changed)
         raise UserError(
             f"{folder} holds a run with other options: {shown}. Give the same to continue it, or another --workdir."
         )

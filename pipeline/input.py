@@ -159,7 +159,8 @@ def shuffled(data: Manifest, config: InputConfig, *, epoch: int) -> tuple[int, t
     rows = parsed(data, serialized(data, seed=seed)).map(
         _chosen_rows(data, config, epoch), num_parallel_calls=tf.data.AUTOTUNE
     )
-    return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed)
+    # Keras may look at a first batch before it begins anew, which must find the same order.
+    return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed, reshuffle_each_iteration=False)
 
 
 def serialized(data: Manifest, *, seed: int) -> tf.data.Dataset:

@@ -61,12 +61,14 @@ def products(
     """
     shards = data.shards(split)
     numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
-    kept = [_kept(data, config, split, number) for number in numbers]
+    chosen = [kept(data, config, split=split, shard=number) for number in numbers]
     records = tf.data.TFRecordDataset([data.path(shards[number].name) for number in numbers])
     if config.selection.only_categories:
-        chosen = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *kept]))
-        records = tf.data.Dataset.zip(records, chosen).filter(lambda _, keep: keep).map(lambda record, _: record)
-    tables = [data.records(split, number).num_images[keep].tolist() for number, keep in zip(numbers, kept, strict=True)]
+        keeps = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *chosen]))
+        records = tf.data.Dataset.zip(records, keeps).filter(lambda _, keep: keep).map(lambda record, _: record)
+    tables = [
+        data.records(split, number).num_images[keep].tolist() for number, keep in zip(numbers, chosen, strict=True)
+    ]
     groups = [list(itertools.chain(*tables))] if shard is None else tables
     counts = [count for group in groups for count in _fill(group, config.batch_size)]
     return (
@@ -77,14 +79,13 @@ def products(
     )
 
 
-def _kept(data: Manifest, config: InputConfig, split: str, shard: int) -> np.ndarray:
+def kept(data: Manifest, config: InputConfig, *, split: str, shard: int) -> np.ndarray:
     """Returns which records of a shard are of chosen categories, or of none: bool of shape (records,)."""
     category_ids = data.records(split, shard).category_id
     if not config.selection.only_categories:
         return np.ones(len(category_ids), np.bool_)
-    tree = data.taxonomy()
-    chosen = Selection(data, config.selection).chosen
-    return np.isin(category_ids, [*np.array(tree.category_ids)[chosen], schema.NO_CATEGORY])
+    chosen = np.array(data.taxonomy().category_ids)[Selection(data, config.selection).chosen]
+    return np.isin(category_ids, [*chosen, schema.NO_CATEGORY])
 
 
 def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:

@@ -26,21 +26,6 @@ def outcomes() -> Outcomes:
     )
 
 
-def test_bands_group_categories_by_their_products_in_train(outcomes: Outcomes) -> None:
-    bands = findings.by_band(outcomes, np.array([9, 10, 0, 20_000, 29]))
-    assert [(band.low, band.high, band.categories, band.products) for band in bands] == [
-        (0, 10, 2, 5),
-        (10, 30, 2, 2),
-        (10_000, None, 1, 3),
-    ]
-    assert [band.accuracy for band in bands] == [1 / 5, 1 / 2, 1]
-
-
-def test_a_band_without_a_validation_product_has_no_accuracy(outcomes: Outcomes) -> None:
-    bands = findings.by_band(outcomes, np.array([1, 1, 1, 1, 500]))
-    assert bands[-1] == (300, 1000, 1, 0, None)
-
-
 def test_pairs_come_by_frequency_with_the_surest_example(outcomes: Outcomes) -> None:
     first, *others = findings.confused_pairs(outcomes, 5)
     assert first == (0, 1, 2, 0.5, 2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -84,6 +85,37 @@ def test_what_an_interruption_left_is_no_checkpoint(tmp_path: Path) -> None:
     broken.mkdir()
     (broken / "model.weights.h5").write_bytes(b"half")
     assert checkpoint.newest(str(tmp_path)) == str(tmp_path / "step-000000001")
+    assert broken.exists(), "a reader must not touch what another process may be writing"
+    checkpoint.sweep(str(tmp_path))
+    assert os.listdir(tmp_path) == ["step-000000001"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "keep_also", "kept"),
+    [(1, None, [5]), (3, None, [3, 4, 5]), (9, None, [1, 2, 3, 4, 5]), (1, 2, [2, 5]), (2, 5, [4, 5]), (2, 7, [4, 5])],
+)
+def test_the_newest_are_kept_and_one_more(keep: int, keep_also: int | None, kept: list[int], tmp_path: Path) -> None:
+    model = _model()
+    for step in (1, 2, 3, 4, 5):
+        checkpoint.save(str(tmp_path), model, Position(0, step, step), keep=keep, keep_also=keep_also)
+    assert sorted(os.listdir(tmp_path)) == [f"step-{step:09d}" for step in kept]
+    assert checkpoint.at(str(tmp_path), 5) == str(tmp_path / "step-000000005")
+    assert checkpoint.at(str(tmp_path), 6) is None
+
+
+def test_notes_come_back(tmp_path: Path) -> None:
+    notes = {"history": [{"epoch": 1, "loss": 0.1}], "sums": [0.1, 2.0]}
+    checkpoint.save(str(tmp_path), _model(), Position(1, 0, 4), notes=notes)
+    assert checkpoint.notes(str(tmp_path / "step-000000004")) == notes
+
+
+def test_a_full_disk_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _saved(tmp_path, 1)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"the disk has 0\.0 MB left\. Those before it are intact; make room"):
+        checkpoint.save(str(tmp_path), model, Position(0, 2, 2))
+    assert os.listdir(tmp_path) == ["step-000000001"]
 
 
 def test_a_save_that_fails_leaves_the_earlier_checkpoint_and_nothing_else(

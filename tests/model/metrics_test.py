@@ -13,6 +13,7 @@ from pipeline.taxonomy import Taxonomy
 _TREE = Taxonomy((1, 2, 3), (("A", "x"), ("A", "y"), ("B", "z")))
 _SEEN = np.array([10, 40])
 _CAPACITY = 6
+_TRAIN_PRODUCTS = np.array([9, 10, 5000])
 
 
 def _batch(product_ids: list[int], labels: list[int], owners: list[int]) -> ProductBatch:
@@ -36,7 +37,7 @@ def _example() -> Accuracy:
 
     Truth is x, y, z, z and the answers are x, x, x, z.
     """
-    accuracy = Accuracy(_TREE, _SEEN)
+    accuracy = Accuracy(_TREE, _SEEN, _TRAIN_PRODUCTS)
     accuracy.add(
         _batch([10, 20, 30], [0, 1, 2], [0, 0, 0, 1, _CAPACITY, _CAPACITY]),
         Scores(
@@ -45,6 +46,7 @@ def _example() -> Accuracy:
             top_labels=np.array([[0, 1], [0, 1], [0, 1]]),
             top_probabilities=np.full((3, 2), 0.4),
             num_images=np.array([3, 1, 0]),
+            image_top_labels=np.array([[0, 1], [1, 2], [2, 1], [0, 1], [2, 0], [2, 0]]),
         ),
     )
     accuracy.add(
@@ -55,6 +57,7 @@ def _example() -> Accuracy:
             top_labels=np.array([[2, 1]]),
             top_probabilities=np.full((1, 2), 0.4),
             num_images=np.array([1]),
+            image_top_labels=np.array([[2, 1]] + [[0, 1]] * 5),
         ),
     )
     return accuracy
@@ -67,6 +70,7 @@ def test_every_product_counts_once_and_every_readable_image_once() -> None:
         "product_accuracy": [3 / 4, 2 / 4],
         "image_accuracy": [4 / 5, 2 / 5],
         "product_top5": 3 / 4,
+        "image_top5": 3 / 5,
     }
 
 
@@ -77,39 +81,71 @@ def test_products_that_share_an_image_with_train_are_left_out_of_never_seen() ->
         "product_accuracy": [1 / 2, 0],
         "image_accuracy": [1, 0],
         "product_top5": 1 / 2,
+        "image_top5": 1,
     }
 
 
 def test_products_of_which_no_image_could_be_read_are_named() -> None:
-    assert _example().report()["unreadable_products"] == [30]
+    report = _example().report()
+    assert (report["unreadable"], report["unreadable_products"]) == (1, [30])
+
+
+def test_bands_hold_the_products_by_how_many_train_has_of_their_category() -> None:
+    bands = _example().report()[metrics.BANDS]
+    assert list(bands) == ["0-9", "10-49", "2347+"]
+    assert [band["products"] for band in bands.values()] == [1, 1, 2]
+    assert [band["product_accuracy"] for band in bands.values()] == [[1, 1], [1, 0], [1 / 2, 1 / 2]]
+    assert [band["categories"] for band in bands.values()] == [1, 1, 1]
+    assert sum(band["images"] for band in bands.values()) == 5
+
+
+@pytest.mark.parametrize(
+    ("products", "name"),
+    [(0, "0-9"), (9, "0-9"), (10, "10-49"), (49, "10-49"), (50, "50-361"), (362, "362-2346"), (80348, "2347+")],
+)
+def test_a_band_ends_before_the_next_begins(products: int, name: str) -> None:
+    assert metrics.band_names()[int(metrics.band_of(np.array([products]))[0])] == name
+
+
+def test_parts_add_up_to_the_whole() -> None:
+    whole, half = _example(), _example()
+    half.set_counts([_example().counts(), Accuracy(_TREE, _SEEN, _TRAIN_PRODUCTS).counts()])
+    assert half.report() == whole.report()
+    half.set_counts([whole.counts(), whole.counts()])
+    assert half.report()[metrics.ALL]["products"] == 8
+    assert half.report()[metrics.ALL]["product_accuracy"] == whole.report()[metrics.ALL]["product_accuracy"]
 
 
 @pytest.mark.parametrize(("place", "found"), [(0, 1), (4, 1), (5, 0), (6, 0)])
 def test_top_5_ends_after_the_fifth(place: int, found: int) -> None:
     tree = Taxonomy(tuple(range(8)), tuple((str(number),) for number in range(8)))
-    accuracy = Accuracy(tree, np.array([], np.int64))
+    accuracy = Accuracy(tree, np.array([], np.int64), np.ones(8))
     ranked = [label for label in range(8) if label != 7]
     ranked.insert(place, 7)
-    scores = Scores(np.array([[0]] * 6), np.array([[0]]), np.array([ranked]), np.ones((1, 8)), np.array([1]))
+    of_images = np.array([ranked] * 6)
+    scores = Scores(np.zeros((6, 1)), np.array([[0]]), np.array([ranked]), np.ones((1, 8)), np.array([1]), of_images)
     accuracy.add(_batch([10], [7], [0] + [_CAPACITY] * 5), scores)
-    assert accuracy.report()[metrics.ALL]["product_top5"] == found
+    report = accuracy.report()[metrics.ALL]
+    assert report["product_top5"] == report["image_top5"] == found
 
 
 def test_the_table_keeps_its_columns_where_no_product_is_never_seen() -> None:
-    report = _example().report() | {metrics.NEVER_SEEN: metrics.Tally().report()}
+    nothing = Accuracy(_TREE, _SEEN, _TRAIN_PRODUCTS).report()
+    report = _example().report() | {metrics.NEVER_SEEN: nothing[metrics.ALL]}
     lines = metrics.table(report).splitlines()
     assert lines[3].split() == ["product,", "images", "never", "seen", "0"]
     assert len({len(line) for line in lines}) == 1
 
 
 def test_a_report_without_products_has_no_shares() -> None:
-    report = Accuracy(_TREE, _SEEN).report()
+    report = Accuracy(_TREE, _SEEN, _TRAIN_PRODUCTS).report()
     assert report[metrics.ALL] == {
         "products": 0,
         "images": 0,
         "product_accuracy": [],
         "image_accuracy": [],
         "product_top5": None,
+        "image_top5": None,
     }
     assert metrics.table(report)
 
@@ -119,8 +155,11 @@ def test_the_table_shows_both_groups_by_product_and_by_image() -> None:
     assert [line.split() for line in lines] == [
         ["accuracy", "level", "1", "level", "2", "top", "5", "of"],
         ["product,", "all", "0.7500", "0.5000", "0.7500", "4"],
-        ["image,", "all", "0.8000", "0.4000", "5"],
+        ["image,", "all", "0.8000", "0.4000", "0.6000", "5"],
         ["product,", "images", "never", "seen", "0.5000", "0.0000", "0.5000", "2"],
-        ["image,", "images", "never", "seen", "1.0000", "0.0000", "1"],
+        ["image,", "images", "never", "seen", "1.0000", "0.0000", "1.0000", "1"],
+        ["product,", "0-9", "in", "train", "1.0000", "1.0000", "1.0000", "1"],
+        ["product,", "10-49", "in", "train", "1.0000", "0.0000", "1.0000", "1"],
+        ["product,", "2347+", "in", "train", "0.5000", "0.5000", "0.5000", "2"],
     ]
     assert len({len(line) for line in lines}) == 1

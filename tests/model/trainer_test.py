@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, optimization, optimizers, trainer
+from model import checkpoint, journal, optimization, optimizers, options, trainer
 from model.augment import AugmentConfig
 from model.checkpoint import Position
 from model.config import TrainConfig
@@ -30,6 +30,10 @@ class _KilledError(Exception):
     """Stands for a process that ends."""
 
 
+def _changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    return options.build(TrainConfig, config.to_json() | changes)
+
+
 def _weights(run: Run) -> list[np.ndarray]:
     return run.trained()[0].get_weights()
 
@@ -44,16 +48,27 @@ def _records(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(run.metrics).read_text().splitlines()]
 
 
+def _assert_same_records(run: Run, undisturbed: Run) -> None:
+    """Checks that the logs of a run say what they would have said, times and float32 rounding of sums aside."""
+    mine, others = _records(run), _records(undisturbed)
+    assert [record["validation"] for record in mine] == [record["validation"] for record in others]
+    for record, other in zip(mine, others, strict=True):
+        for name in ("epoch", "total_steps", "loss", "accuracy", "learning_rate"):
+            assert record[name] == pytest.approx(other[name], rel=1e-6)
+        assert 0 < record["waiting"] < 1
+    assert os.listdir(run.logs) == os.listdir(undisturbed.logs)
+
+
 def _kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool) -> None:
     """Ends training just before or just after it saves for the `number`th time."""
     save, calls = checkpoint.save, 0
 
-    def killed(folder: str, model: keras.Model, position: Position) -> None:
+    def killed(folder: str, model: keras.Model, position: Position, **options: Any) -> None:
         nonlocal calls
         calls += 1
         if calls == number and before:
             raise _KilledError
-        save(folder, model, position)
+        save(folder, model, position, **options)
         if calls == number:
             raise _KilledError
 
@@ -102,6 +117,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_weights(
         assert _train_until_killed(run, train_data, number, before=before) == expected
     trainer.train(run, train_data)
     _assert_same_end(run, trained_run)
+    _assert_same_records(run, trained_run)
     assert len(os.listdir(run.checkpoints)) == 2
 
 
@@ -247,3 +263,73 @@ def test_a_run_of_another_backbone_is_refused_as_a_beginning(
     with pytest.raises(UserError, match="is a run of simple_cnn, and this is one of mobilenet_v3_small"):
         Run.begin(str(tmp_path), replace(train_config, model=other), train_data)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("logs_written", [1, 2])
+def test_an_epoch_is_logged_though_the_run_was_killed_between_its_checkpoint_and_its_logs(
+    logs_written: int, tmp_path: Path, train_data: Manifest, trained_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.begin(str(tmp_path), trained_run.config, train_data)
+    write, calls = journal.write, 0
+
+    def killed(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == logs_written:
+            raise _KilledError
+        write(*arguments)
+
+    monkeypatch.setattr(journal, "write", killed)
+    with pytest.raises(_KilledError):
+        trainer.train(run, train_data)
+    monkeypatch.undo()
+    trainer.train(run, train_data)
+    _assert_same_records(run, trained_run)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
+    tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+) -> None:
+    config = _changed(train_config, stages="all:1", learning_rate=1e30, warmup=0.0, checkpoint_seconds=0.0)
+    run = Run.begin(str(tmp_path), config, train_data)
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) since batch \d of epoch 1.*lower --learning_rate"):
+        trainer.train(run, train_data)
+    newest = checkpoint.newest(run.checkpoints)
+    assert newest is not None
+    assert all(np.isfinite(weights).all() for weights in run.trained()[0].get_weights())
+
+
+def test_a_full_disk_ends_in_one_line_and_the_run_continues_where_there_is_room(
+    tmp_path: Path, train_data: Manifest, trained_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.begin(str(tmp_path), replace(trained_run.config, checkpoint_seconds=0), train_data)
+    room = iter([1 << 40, 1 << 40, 1000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(room)))
+    with pytest.raises(UserError, match=r"the disk has 0\.0 MB left\..*the same command continues"):
+        trainer.train(run, train_data)
+    monkeypatch.undo()
+    assert sorted(os.listdir(run.checkpoints)) == ["step-000000001", "step-000000002"]
+    trainer.train(Run.begin(str(tmp_path), trained_run.config, train_data), train_data)
+    _assert_same_end(run, trained_run)
+
+
+def test_a_run_that_another_process_trains_is_refused(train_data: Manifest, trained_run: Run) -> None:
+    with trained_run.lock(), pytest.raises(UserError, match="another process trains"):
+        trainer.train(trained_run, train_data)
+
+
+def test_the_best_checkpoint_stays_and_is_found(
+    tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+) -> None:
+    # The second stage destroys what the first has learned.
+    config = _changed(train_config, stages="all:2@3,all:3@1000", warmup=0.0, keep_checkpoints=1)
+    run = Run.begin(str(tmp_path), config, train_data)
+    trainer.train(run, train_data)
+    records = _records(run)
+    accuracies = [record["validation"]["all"]["product_accuracy"][-1] for record in records]
+    steps = records[int(np.argmax(accuracies))]["total_steps"]
+    assert steps < records[-1]["total_steps"], accuracies
+    kept = [f"step-{number:09d}" for number in (steps, records[-1]["total_steps"])]
+    assert sorted(os.listdir(run.checkpoints)) == kept
+    assert [os.path.basename(run.trained(choice)[1]) for choice in ("best", "newest")] == kept

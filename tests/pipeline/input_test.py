@@ -231,3 +231,9 @@ def test_fewer_images_than_a_batch_are_refused_with_their_number(train_data: Man
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(train_data: Manifest) -> None:
     with pytest.raises(UserError, match="no test split, only train, validation"):
         train_data.shards("test")
+
+
+def test_an_epoch_that_is_begun_twice_has_the_same_batches(train_data: Manifest) -> None:
+    dataset = input_pipeline.train(train_data, InputConfig(batch_size=8, shuffle_images=50), epoch=0)
+    first, second = (np.concatenate([labels for _, labels, _ in dataset.as_numpy_iterator()]) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
