@@ -79,23 +79,26 @@ class PieceReader:
         Raises:
           UserError: The input is not what was indexed.
         """
-        data = self._room(pieces.firsts[-1])
+        data = self._room(int(pieces.firsts[-1]))
         numbers = set(pieces.ranges[:, 0].tolist())
+        rooms = itertools.pairwise(pieces.firsts.tolist())
         with contextlib.ExitStack() as stack:
             readers = {number: stack.enter_context(Reader(self._paths[number])) for number in numbers}
-            for (file, start, _), (first, last) in zip(
-                pieces.ranges.tolist(), itertools.pairwise(pieces.firsts.tolist()), strict=True
-            ):
-                readers[file].read_into(start, data[first:last])
+            for (file, start, end), (first, last) in zip(pieces.ranges.tolist(), rooms, strict=True):
+                if readers[file].read_into(start, data[first:last]) != end - start:
+                    raise self._changed(file, start)
         boundaries = np.array(bson_framing.boundaries(data), np.int64)
         lost = np.flatnonzero(~np.isin(pieces.firsts, boundaries))
         if len(lost) or len(boundaries) != len(pieces.codes) + 1:
-            file, start, _ = pieces.ranges[max(0, lost[0] - 1) if len(lost) else 0].tolist()
-            raise UserError(
-                f"{self._paths[file]} has changed since it was indexed (at offset {start}); "
-                "run the job again with --overwrite."
-            )
+            piece = lost[0] - 1 if len(lost) else 0  # The one that does not end where it should.
+            raise self._changed(*pieces.ranges[piece, :2].tolist())
         return data, boundaries
+
+    def _changed(self, file: int, start: int) -> UserError:
+        return UserError(
+            f"{self._paths[file]} has changed since it was indexed (at offset {start}); "
+            "run the job again with --overwrite."
+        )
 
     def _room(self, size: int) -> memoryview:
         if self._buffer is None or len(self._buffer) < size:

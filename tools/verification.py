@@ -1,5 +1,7 @@
 """Compares a dataset with what its manifest says, and with the dump that it was made of."""
 
+import contextlib
+import itertools
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,14 +10,16 @@ import bson
 import numpy as np
 import xxhash
 
-from pipeline import example, files, index, layout, plan, records, source, tfrecord
+from pipeline import example, files, index, plan, records, source, tfrecord
 from pipeline.console import progress
 from pipeline.example import Encoder
+from pipeline.layout import Products
 from pipeline.manifest import Manifest, Records, Shard
 from pipeline.records import Fields
 from pipeline.source import Reader
 
 _BYTES_PER_PROCESS = 256 << 20  # Less is done before another process has started.
+_RECORDS_AT_ONCE = 256
 
 
 class Documents(NamedTuple):
@@ -142,30 +146,36 @@ def _faults(data: Manifest, task: _Task, shard: Shard, content: memoryview) -> I
 
 
 def _differences(data: Manifest, documents: Documents, content: memoryview) -> Iterator[str]:
-    """Compares each record with the document that it was made of."""
+    """Compares each record with the document that it was made of, which is parsed by itself here."""
     encoder = Encoder(data.taxonomy())
     fields = Fields(**data.details["fields"])
-    readers = [Reader(path) for path in documents.paths]
     rows = zip(*(column.tolist() for column in documents[1:]), strict=True)
-    for number, (record, (file, start, end)) in enumerate(zip(tfrecord.walk(content), rows, strict=True)):
-        where = f"{documents.paths[file]} at bytes {start} to {end}"
-        try:
-            product = records.parse(readers[file].read(start, end - start), fields)
-        except (bson.errors.InvalidBSON, records.RefusedDocument) as error:
-            yield f"record {number} is of {where}, which cannot be parsed now: {error}"
-            continue
-        if _record(encoder, product) != record:
-            yield f"record {number} differs from its document, {where}"
-    for reader in readers:
-        reader.close()
+    numbered = enumerate(zip(tfrecord.walk(content), rows, strict=True))
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(Reader(path)) for path in documents.paths]
+        while batch := list(itertools.islice(numbered, _RECORDS_AT_ONCE)):
+            sound, products = [], []
+            for number, (record, (file, start, end)) in batch:
+                where = f"{documents.paths[file]} at bytes {start} to {end}"
+                try:
+                    products.append(records.parse(readers[file].read(start, end - start), fields))
+                    sound.append((number, record, where))
+                except (bson.errors.InvalidBSON, records.RefusedDocument) as error:
+                    yield f"record {number} is of {where}, which cannot be parsed now: {error}"
+            for (number, record, where), expected in zip(sound, _encoded(encoder, products), strict=True):
+                if record != expected:
+                    yield f"record {number} differs from its document, {where}"
 
 
-def _record(encoder: Encoder, product: records.Product) -> bytes:
-    ends = np.cumsum(np.array([0, *map(len, product.pictures)], np.int64))
-    ids = np.array([product[:2]], np.int64)
-    columns = layout.Products(ids[:, 0], ids[:, 1], np.array([len(ends) - 1]), ends[:-1], ends[1:])
-    [framed] = encoder.frame(memoryview(b"".join(product.pictures)), columns)
-    return bytes(framed[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
+def _encoded(encoder: Encoder, products: Sequence[records.Product]) -> Iterator[bytes]:
+    """Yields the records of products."""
+    pictures = [picture for product in products for picture in product.pictures]
+    ends = np.cumsum([0, *map(len, pictures)], dtype=np.int64)
+    ids = np.array([product[:2] for product in products], np.int64).reshape(-1, 2)
+    counts = np.array([len(product.pictures) for product in products], np.int64)
+    columns = Products(ids[:, 0], ids[:, 1], counts, ends[:-1], ends[1:])
+    for chunk in encoder.frame(memoryview(b"".join(pictures)), columns):
+        yield from tfrecord.walk(memoryview(chunk))
 
 
 def _locate(

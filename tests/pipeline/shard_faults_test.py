@@ -10,7 +10,7 @@ from typing import Any
 import bson
 import pytest
 
-from pipeline import files, schema, shard_job, write
+from pipeline import files, plan, schema, shard_job, write
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig, WorkFolder
@@ -128,6 +128,35 @@ def test_an_end_while_the_new_dataset_takes_its_place_loses_neither(
     assert after.keys() == _snapshot(_shard(source, seed=1, output=str(tmp_path / "clean")).folder).keys()
     assert not os.path.exists(work.replaced)
     assert not os.path.exists(work.root)
+
+
+def _cut_in_half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _lengthen_a_document(content: bytes) -> bytes:
+    return struct.pack("<i", struct.unpack_from("<i", content)[0] + 1) + content[4:]
+
+
+def _merge_two_documents(content: bytes) -> bytes:
+    first = struct.unpack_from("<i", content)[0]
+    return struct.pack("<i", first + struct.unpack_from("<i", content, first)[0]) + content[4:]
+
+
+@pytest.mark.parametrize("change", [_cut_in_half, _lengthen_a_document, _merge_two_documents])
+def test_an_input_that_changes_after_its_index_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    source = _dump(tmp_path / "a.bson", map(_document, range(60)))
+    plan_it = plan.make_plan
+
+    def plan_and_change(*arguments: Any, **options: Any) -> None:
+        plan_it(*arguments, **options)
+        Path(source).write_bytes(change(Path(source).read_bytes()))
+
+    monkeypatch.setattr(plan, "make_plan", plan_and_change)
+    with pytest.raises(UserError, match=r"a\.bson has changed since it was indexed .at offset \d+.; .*--overwrite"):
+        _shard(source)
 
 
 def test_names_from_the_tree_never_become_paths(tmp_path: Path) -> None:
