@@ -40,6 +40,7 @@ def test_beside_the_model_lie_its_classes_and_how_to_call_it(trained_run: Run, m
 def test_each_export_is_a_version_of_its_own(trained_run: Run, tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "old").mkdir()
+    (tmp_path / ".tmp-0123").mkdir()  # Left by an interruption.
     done = exporting.export(trained_run, SaveConfig(output=str(tmp_path)))
     assert done.path == str(tmp_path / "8") == versions.newest(str(tmp_path))
     assert done.difference.tolerable
