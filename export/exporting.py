@@ -21,6 +21,7 @@ from pipeline.manifest import Manifest
 
 SAVED_MODEL, ONNX = "savedmodel", "onnx"
 FORMATS = (SAVED_MODEL, ONNX)
+_TEMPORARY = ".tmp-"
 CLASSES, README = "classes.csv", "README.md"
 
 
@@ -82,7 +83,8 @@ def export(run: Run, config: SaveConfig, *, data: Manifest | None = None) -> Exp
     classifier = calibration.scaled(classifier, temperature)
     products = parity.sample(data) if data else parity.draw()
     path = versions.next_folder(config.output)
-    temporary = os.path.join(config.output, f".tmp-{uuid.uuid4().hex[:12]}")
+    _sweep(config.output)
+    temporary = os.path.join(config.output, f"{_TEMPORARY}{uuid.uuid4().hex[:12]}")
     try:
         with _without_notices():
             exported = _write(temporary, run, classifier, config)
@@ -94,6 +96,13 @@ def export(run: Run, config: SaveConfig, *, data: Manifest | None = None) -> Exp
     finally:
         files.remove_tree(temporary)
     return Export(path, temperature, difference)
+
+
+def _sweep(folder: str) -> None:
+    """Removes what interrupted exports left."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if name.startswith(_TEMPORARY):
+            files.remove_tree(os.path.join(folder, name))
 
 
 @contextmanager

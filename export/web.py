@@ -25,15 +25,18 @@ def serve(folder: str, *, name: str, limits: server.Limits, host: str, port: int
         raise UserError(
             f"--name is {name!r}; expected letters, digits, and any of _.- alone, for it stands in addresses."
         )
-    listener = _listen(host, port)
-    model = ServedModel.load(folder, name=name)
-    shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{listener.getsockname()[1]}"
-    console.say(f"Serving version {model.version} of {folder}: page at {shown}/, REST at {shown}/v1/models/{name}")
-    config = uvicorn.Config(
-        server.application(model, limits), log_level="warning", limit_concurrency=_WAITING_REQUESTS, server_header=False
-    )
-    with suppress(KeyboardInterrupt):  # How one ends it.
-        uvicorn.Server(config).run(sockets=[listener])
+    with _listen(host, port) as listener:
+        model = ServedModel.load(folder, name=name)
+        shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0') else host}:{listener.getsockname()[1]}"
+        console.say(f"Serving version {model.version} of {folder}: page at {shown}/, REST at {shown}/v1/models/{name}")
+        config = uvicorn.Config(
+            server.application(model, limits),
+            log_level="warning",
+            limit_concurrency=_WAITING_REQUESTS,
+            server_header=False,
+        )
+        with suppress(KeyboardInterrupt):  # How one ends it.
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -40,6 +40,7 @@ def test_beside_the_model_lie_its_classes_and_how_to_call_it(trained_run: Run, m
 def test_each_export_is_a_version_of_its_own(trained_run: Run, tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "old").mkdir()
+    (tmp_path / ".tmp-0123").mkdir()  # Left by an interruption.
     done = exporting.export(trained_run, SaveConfig(output=str(tmp_path)))
     assert done.path == str(tmp_path / "8") == versions.newest(str(tmp_path))
     assert done.difference.tolerable
@@ -133,14 +134,6 @@ def test_the_command_exports_and_says_how_far_it_is_from_prediction(
     assert (tmp_path / "shop" / "1" / "saved_model.pb").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "shown"),
-    [
-        (["--run", "nowhere", "--output", "m"], "nowhere holds no run"),
-        (["--run", "nowhere", "--output", "m", "--format=pickle"], "pickle"),
-    ],
-)
-def test_what_cannot_be_exported_is_refused_in_a_line(
-    refusal: Callable[..., str], arguments: list[str], shown: str, tmp_path: Path
-) -> None:
-    assert shown in refusal("export.save", *arguments, cwd=tmp_path)
+def test_what_cannot_be_exported_is_refused_in_a_line(refusal: Callable[..., str], tmp_path: Path) -> None:
+    assert "nowhere holds no run" in refusal("export.save", "--run=nowhere", "--output=shop", cwd=tmp_path)
+    assert _names(tmp_path) == []

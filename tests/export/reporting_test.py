@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import bson
+import keras
 import pytest
 
-from export import reporting
+from export import outcomes, reporting
+from export.outcomes import Outcomes
 from model import evaluator
 from model.run import Run
 from pipeline import schema, shard_job
@@ -126,6 +129,27 @@ def test_unreadable_images_are_listed_with_what_is_wrong(page: str, hostile_data
     for document in broken:
         assert f'<td class="id">{document["_id"]}</td><td class="id">1 of {len(document["imgs"])}</td>' in listed
     assert "neither a sound JPEG nor a PNG, GIF or BMP (16 bytes)" in listed
+
+
+@pytest.mark.parametrize(("shift", "shown"), [(0, "Not one answer is wrong."), (1, "no threshold reaches it")])
+def test_a_run_that_is_always_right_or_always_wrong_is_reported_on(
+    shift: int,
+    shown: str,
+    hostile_run: Run,
+    hostile_data: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes, dict[str, Any]]:
+        found, accuracy = faithful(run, classifier, data)
+        accuracy["all"]["product_accuracy"][-1] = 1.0 - shift
+        return found._replace(predicted=(found.label + shift) % run.tree.num_categories), accuracy
+
+    faithful = outcomes.collect
+    monkeypatch.setattr(outcomes, "collect", collect)
+    report = reporting.write(str(tmp_path / "report.html"), hostile_run, hostile_data)
+    assert report.accuracy == 1 - shift
+    assert shown in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_data_of_another_tree_are_refused(trained_run: Run, hostile_data: Manifest, tmp_path: Path) -> None:

@@ -9,8 +9,13 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from export import web
+from export.server import Limits
+from pipeline.console import UserError
 
 _ROOT = Path(__file__).parents[2]
 
@@ -36,15 +41,18 @@ def test_it_serves_until_it_is_interrupted(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
+    ("options", "shown"),
     [
-        (["--model", "nowhere"], "nowhere holds no exported model"),
-        (["--model", "nowhere", "--name=a/b"], "--name is 'a/b'"),
-        (["--model", "nowhere", "--host=300.1.1.1"], "cannot listen at 300.1.1.1:8501"),
+        ({}, "holds no exported model"),
+        ({"name": "a/b"}, "--name is 'a/b'"),
+        ({"host": "300.1.1.1"}, "cannot listen at 300.1.1.1:0"),
     ],
 )
-def test_what_cannot_be_served_is_refused_in_a_line(
-    refusal: Callable[..., str], arguments: list[str], shown: str, tmp_path: Path
-) -> None:
-    extra = [] if any("--host" in word for word in arguments) else ["--port=0"]
-    assert shown in refusal("export.serve", *arguments, *extra, cwd=tmp_path)
+def test_what_cannot_be_served_is_refused(options: dict[str, str], shown: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"name": "shop", "host": "127.0.0.1", "port": 0, "limits": Limits()}
+    with pytest.raises(UserError, match=re.escape(shown)):
+        web.serve(str(tmp_path), **given | options)
+
+
+def test_a_folder_without_a_model_is_refused_in_a_line(refusal: Callable[..., str], tmp_path: Path) -> None:
+    assert "nowhere holds no exported model" in refusal("export.serve", "--model=nowhere", "--port=0", cwd=tmp_path)
