@@ -8,6 +8,8 @@ from typing import Any
 import bson
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline import input as input_pipeline
 from pipeline import schema, shard_job
@@ -127,6 +129,29 @@ def test_a_split_is_the_sum_of_its_shards(test_data: Manifest) -> None:
         for batch in input_pipeline.products(test_data, _CONFIG, split="test", shard=shard):
             found += batch.product_ids.numpy()[: int(batch.products)].tolist()
     assert found == test_data.product_ids("test").tolist()
+
+
+def test_several_shards_give_the_batches_of_each(test_data: Manifest) -> None:
+    together = list(input_pipeline.products(test_data, _CONFIG, split="test", shard=[1, 0]))
+    apart = [
+        batch for shard in (1, 0) for batch in input_pipeline.products(test_data, _CONFIG, split="test", shard=shard)
+    ]
+    assert len(together) == len(apart)
+    for mine, other in zip(together, apart, strict=True):
+        for one, two in zip(mine, other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 8))
+def test_batches_hold_as_many_whole_products_as_fit(num_images: list[int], size: int) -> None:
+    counts = list(input_pipeline._fill(num_images, size))
+    assert sum(counts) == len(num_images)
+    begin = 0
+    for count in counts:
+        end = begin + count
+        assert count == 1 or (sum(num_images[begin:end]) <= size and count <= size)
+        assert end == len(num_images) or count == size or sum(num_images[begin : end + 1]) > size
+        begin = end
 
 
 def test_products_with_many_no_or_broken_images_are_kept(tmp_path: Path) -> None:
