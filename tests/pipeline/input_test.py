@@ -3,10 +3,10 @@
 import dataclasses
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bson
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,35 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import input as input_pipeline
-from pipeline import product_batches, schema, shard_job
 from pipeline.console import UserError
 from pipeline.input import InputConfig, Part
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImagePolicy, ImageReport
 from pipeline.selection import SelectionConfig
-from pipeline.shard_config import ShardConfig
-from tools import synthetic_pictures
 
 _CONFIG = InputConfig(batch_size=16, decode_size=36, image_size=32, shuffle_images=64, seed=3)
 
 
 def _train(data: Manifest, config: InputConfig = _CONFIG, **options: Any) -> list[tuple[np.ndarray, ...]]:
     return list(input_pipeline.train(data, config, **{"epoch": 0, **options}).as_numpy_iterator())
-
-
-def _data(folder: Path, products: list[dict[str, Any]], **options: Any) -> Manifest:
-    (folder / "a.bson").write_bytes(b"".join(map(bson.encode, products)))
-    config = {"inputs": (str(folder / "a.bson"),), "output": str(folder / "shards"), **options}
-    return shard_job.run(ShardConfig(**config))
-
-
-def _product(product_id: int, pictures: list[bytes], category_id: int | None = 1) -> dict[str, Any]:
-    content: dict[str, Any] = {"_id": product_id, "imgs": [{"picture": picture} for picture in pictures]}
-    return content if category_id is None else content | {"category_id": category_id}
-
-
-def _picture(number: int) -> bytes:
-    return synthetic_pictures.draw(("A", "B", str(number % 5)), product=number, view=0, seed=0)
 
 
 def test_an_epoch_has_every_image_once_but_for_the_rest(train_data: Manifest) -> None:
@@ -91,61 +73,23 @@ def test_a_later_start_gives_the_batches_that_would_have_come(train_data: Manife
             np.testing.assert_array_equal(found, wanted)
 
 
-def test_crops_differ_from_image_to_image(tmp_path: Path) -> None:
-    data = _data(tmp_path, [_product(number, [_picture(0)]) for number in range(64)], validation_fraction=0.0)
+def test_crops_differ_from_image_to_image(
+    tmp_path: Path, shard_products: Callable[..., Manifest], picture: Callable[[int], bytes]
+) -> None:
+    data = shard_products(tmp_path, {number: [picture(0)] for number in range(64)}, validation_fraction=0.0)
     [(images, _, _)] = _train(data, dataclasses.replace(_CONFIG, batch_size=64))
     assert len({image.tobytes() for image in images}) > 10
 
 
-def test_unreadable_images_weigh_nothing_in_training(tmp_path: Path) -> None:
-    products = [_product(number, [b"broken" if number % 4 == 0 else _picture(number)]) for number in range(32)]
-    data = _data(tmp_path, products, validation_fraction=0.0)
+def test_unreadable_images_weigh_nothing_in_training(
+    tmp_path: Path, shard_products: Callable[..., Manifest], picture: Callable[[int], bytes]
+) -> None:
+    products = {number: [b"broken" if number % 4 == 0 else picture(number)] for number in range(32)}
+    data = shard_products(tmp_path, products, validation_fraction=0.0)
     batches = _train(data)
     assert sum(weights.sum() for _, _, weights in batches) == 24
     for images, _, weights in batches:
         assert not images[weights == 0].any()
-
-
-def test_products_come_whole_and_once(test_data: Manifest) -> None:
-    images: Counter[int] = Counter()
-    order: list[int] = []
-    for batch in product_batches.products(test_data, _CONFIG, split="test"):
-        ids = batch.product_ids.numpy()[: int(batch.products)].tolist()
-        assert not set(ids) & set(order)
-        order += ids
-        owners = batch.owners.numpy()
-        assert len(owners) == len(batch.images) == _CONFIG.batch_size
-        images.update(ids[owner] for owner in owners if owner < _CONFIG.batch_size)
-    assert order == test_data.product_ids("test").tolist()
-    tables = [test_data.records("test", shard) for shard in range(len(test_data.shards("test")))]
-    assert images == Counter(
-        {
-            int(key): int(count)
-            for table in tables
-            for key, count in zip(table.product_id, table.num_images, strict=True)
-        }
-    )
-
-
-def test_a_split_is_the_sum_of_its_shards(test_data: Manifest) -> None:
-    found: list[int] = []
-    for shard in range(len(test_data.shards("test"))):
-        for batch in product_batches.products(test_data, _CONFIG, split="test", shard=shard):
-            found += batch.product_ids.numpy()[: int(batch.products)].tolist()
-    assert found == test_data.product_ids("test").tolist()
-
-
-def test_products_with_many_no_or_broken_images_are_kept(tmp_path: Path) -> None:
-    contents = [[_picture(n) for n in range(9)], [], [b"broken"], [_picture(1), b"broken"], [_picture(2)]]
-    data = _data(tmp_path, [_product(number, pictures, None) for number, pictures in enumerate(contents)])
-    config = dataclasses.replace(_CONFIG, batch_size=4)
-    readable = {}
-    for batch in product_batches.products(data, config, split="test"):
-        assert len(batch.images) % 4 == 0
-        assert (batch.labels.numpy() == schema.NO_CATEGORY).all()
-        for row, product_id in enumerate(batch.product_ids.numpy()[: int(batch.products)].tolist()):
-            readable[product_id] = int((batch.owners.numpy() == row).sum())
-    assert readable == {0: 9, 1: 0, 2: 0, 3: 1, 4: 1}
 
 
 @given(first_step=st.integers(0, 30), epoch=st.integers(0, 5), threads=st.sampled_from([1, 2, 5]))
@@ -186,10 +130,10 @@ def test_a_damaged_record_is_one_line_that_says_what_to_do(train_data: Manifest,
         _train(data)
 
 
-def test_a_picture_that_policy_refuses_is_one_line(tmp_path: Path) -> None:
-    data = _data(
-        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
-    )
+def test_a_picture_that_policy_refuses_is_one_line(
+    tmp_path: Path, shard_products: Callable[..., Manifest], picture: Callable[[int], bytes]
+) -> None:
+    data = shard_products(tmp_path, {number: [picture(0), b"broken"] for number in range(16)}, validation_fraction=0.0)
     config = dataclasses.replace(_CONFIG, policy=ImagePolicy(unreadable_images="error"))
     with (
         pytest.raises(UserError, match=r"^product \d+ has an image that is not as expected"),
@@ -198,10 +142,10 @@ def test_a_picture_that_policy_refuses_is_one_line(tmp_path: Path) -> None:
         _train(data, config)
 
 
-def test_odd_pictures_are_reported(tmp_path: Path) -> None:
-    data = _data(
-        tmp_path, [_product(number, [_picture(0), b"broken"]) for number in range(16)], validation_fraction=0.0
-    )
+def test_odd_pictures_are_reported(
+    tmp_path: Path, shard_products: Callable[..., Manifest], picture: Callable[[int], bytes]
+) -> None:
+    data = shard_products(tmp_path, {number: [picture(0), b"broken"] for number in range(16)}, validation_fraction=0.0)
     report = ImageReport()
     _train(data, report=report)
     assert report.counts["unreadable"] == 16
