@@ -47,8 +47,12 @@ def webdataset_batches(work: Work) -> _Batches:
     """WebDataset, where encoded images are batched before they are decoded."""
 
     def prepared(dataset: Any) -> Any:
-        encoded = dataset.batched(work.batch_size, partial=False, collation_fn=lambda rows: zip(*rows, strict=True))
-        return encoded.map_tuple(lambda images: decode_batch(images, work), np.array)
+        encoded = dataset.batched(
+            work.batch_size, partial=False, collation_fn=lambda rows: tuple(zip(*rows, strict=True))
+        )
+        return encoded.map_tuple(
+            lambda images: decode_batch(images, work), lambda labels: np.array([*map(int, labels)])
+        )
 
     return _webdataset(work, prepared)
 

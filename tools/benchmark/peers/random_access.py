@@ -68,9 +68,7 @@ def torch_images(work: Work) -> _Batches:
             return cut_out(decode(images[row]), work), images.labels[row]
 
     default = torch.utils.data.default_collate
-    return _torch_loader(
-        Dataset(), work, batch_size=work.batch_size, shuffle=True, drop_last=True, collate_fn=default
-    )
+    return _torch_loader(Dataset(), work, batch_size=work.batch_size, shuffle=True, drop_last=True, collate_fn=default)
 
 
 def hugging_face(work: Work) -> _Batches:
