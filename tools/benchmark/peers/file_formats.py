@@ -177,6 +177,7 @@ def ffcv(work: Work) -> _Batches:
         num_workers=work.cores,
         order=OrderOption.RANDOM,
         os_cache=True,
+        custom_fields={"image": Encoded},
         drop_last=True,
         pipelines={"image": [cut, ToTensor()], "label": [IntDecoder(), ToTensor()]},
     )
