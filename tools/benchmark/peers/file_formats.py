@@ -110,8 +110,7 @@ def dali(work: Work) -> _Batches:
 
     paths, images = _tars(work), len(Images(work))
 
-    @pipeline_def(batch_size=work.batch_size, num_threads=work.cores, device_id=None, seed=0)
-    def pipeline() -> Any:
+    def graph() -> Any:
         encoded, label = fn.readers.webdataset(
             paths=paths, ext=["jpg", "cls"], random_shuffle=True, initial_fill=work.shuffle_images
         )
@@ -125,7 +124,8 @@ def dali(work: Work) -> _Batches:
         )
         return pixels, label
 
-    built = pipeline()
+    options = {"batch_size": work.batch_size, "num_threads": work.cores, "device_id": None, "seed": 0}
+    built = pipeline_def(**options)(graph)()
     built.build()
 
     def batches() -> Iterator[int]:
