@@ -61,6 +61,12 @@ def test_a_missing_package_is_left_out_and_a_death_counts_as_nothing(work: Work)
     assert rates == {"dies_while_preparing": 0, "dies_in_a_pass": 0}
 
 
+def test_waiting_is_no_processor_time(work: Work) -> None:
+    rates = best_rates({"steady": steady}, work, rounds=1, processor_time=True)
+
+    assert rates["steady"] > 2 * work.batch_size / _PAUSE_S
+
+
 @pytest.mark.parametrize("name", loaders.OWN)
 def test_own_loaders_yield_every_image_that_fills_a_batch(name: str, work: Work, train_data: Manifest) -> None:
     images = count_images(train_data)
