@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -112,6 +113,15 @@ def _ask(connection: Connection) -> float | None:
 
 def _serve(loader: Loader, work: Work, connection: Connection, processor_time: bool) -> None:
     """Measures a pass over the data whenever it is asked to, in a process of its own."""
+    multiprocessing.set_start_method("fork", force=True)  # Of a library's workers; here it would be "spawn".
+    try:
+        _answer(loader, work, connection, processor_time)
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # Threads that a library has begun could keep it from an end.
+
+
+def _answer(loader: Loader, work: Work, connection: Connection, processor_time: bool) -> None:
     try:
         batches = loader(work)
     except ImportError:
