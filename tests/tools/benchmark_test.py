@@ -1,3 +1,4 @@
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +25,8 @@ def steady(work: Work) -> Callable[[], Iterator[int]]:
 
 
 def not_installed(work: Work) -> Callable[[], Iterator[int]]:
-    import no_such_package  # type: ignore[import-not-found]
-
-    return no_such_package.load(work)  # type: ignore[no-any-return]
+    importlib.import_module("no_such_package")
+    return steady(work)
 
 
 def dies_while_preparing(work: Work) -> Callable[[], Iterator[int]]:
@@ -59,6 +59,12 @@ def test_a_missing_package_is_left_out_and_a_death_counts_as_nothing(work: Work)
     # The first batch is not measured, and no clock makes a pause shorter.
     assert 0 < rates.pop("steady") <= work.batch_size / _PAUSE_S
     assert rates == {"dies_while_preparing": 0, "dies_in_a_pass": 0}
+
+
+def test_waiting_is_no_processor_time(work: Work) -> None:
+    rates = best_rates({"steady": steady}, work, rounds=1, processor_time=True)
+
+    assert rates["steady"] > 2 * work.batch_size / _PAUSE_S
 
 
 @pytest.mark.parametrize("name", loaders.OWN)

@@ -25,6 +25,10 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Rounds of which the best counts.")
 _GIGABYTES = flags.DEFINE_list("gigabytes", ["2"], "shard: sizes of the input in GB, comma-separated.")
 _CORES = flags.DEFINE_list("cores", ["1"], "input: numbers of cores that loaders are held to, comma-separated.")
 _PEERS = flags.DEFINE_bool("peers", False, "input: measure other projects' loaders, see tools/benchmark/peers.txt.")
+_PRODUCTS = flags.DEFINE_integer("products", 12_000, "input: products of the catalogue that is drawn.")
+_PROCESSOR_TIME = flags.DEFINE_bool(
+    "processor_time", False, "input: count the time of processors, for a machine that does other work too."
+)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -49,9 +53,14 @@ def _shard(folder: str) -> Iterator[Table]:
 
 
 def _input(folder: str) -> Iterator[Table]:
-    work = input_benchmark.catalogue(folder)
-    cores = [int(count) for count in _numbers("cores", _CORES.value)]
-    yield input_benchmark.rates(work, cores=cores, rounds=_ROUNDS.value, with_peers=_PEERS.value)
+    work = input_benchmark.catalogue(folder, products=_PRODUCTS.value)
+    yield input_benchmark.rates(
+        work,
+        cores=[int(count) for count in _numbers("cores", _CORES.value)],
+        rounds=_ROUNDS.value,
+        with_peers=_PEERS.value,
+        processor_time=_PROCESSOR_TIME.value,
+    )
     yield input_benchmark.stages(work)
     yield input_benchmark.shuffle_quality(work)
 

@@ -16,19 +16,20 @@ from tools.benchmark.rates import Work, best_rates
 from tools.benchmark.table import Table
 from tools.synthetic_catalogue import CatalogueConfig
 
-_PRODUCTS, _CATEGORIES = 12_000, 200  # About 20,000 images, 110 MB.
+_CATEGORIES = 200
 _SHARD_BYTES = 8 << 20  # As many shards as are read at once.
 
 
-def catalogue(folder: str) -> Work:
+def catalogue(folder: str, *, products: int) -> Work:
     """Draws a catalogue and shards it.
 
     Args:
-      folder: Where both go; needs 250 MB.
+      folder: Where both go.
+      products: Number of products; 12,000 have about 20,000 images and need 250 MB.
     """
     drawn = CatalogueConfig(
         output=os.path.join(folder, "drawn"),
-        products=_PRODUCTS,
+        products=products,
         test_products=0,
         tree=synthetic_tree.make(_CATEGORIES, seed=0),
         workers=os.cpu_count() or 1,
@@ -46,7 +47,7 @@ def catalogue(folder: str) -> Work:
     return Work(folder=shards, dump=dump, scratch=os.path.join(folder, "scratch"))
 
 
-def rates(work: Work, *, cores: Sequence[int], rounds: int, with_peers: bool) -> Table:
+def rates(work: Work, *, cores: Sequence[int], rounds: int, with_peers: bool, processor_time: bool) -> Table:
     """Measures loaders in images a second.
 
     Args:
@@ -54,10 +55,15 @@ def rates(work: Work, *, cores: Sequence[int], rounds: int, with_peers: bool) ->
       cores: Numbers of cores to hold them to.
       rounds: Rounds of which the best counts.
       with_peers: Measure other projects' loaders too, as far as they are installed.
+      processor_time: See `best_rates`.
     """
     chosen = loaders.OWN | (peers.ALL if with_peers else {})
-    found = {count: best_rates(chosen, dataclasses.replace(work, cores=count), rounds=rounds) for count in cores}
-    columns = [head for count in cores for head in (f"images/s, {count} core{'s' * (count > 1)}", "of the limit")]
+    found = {
+        count: best_rates(chosen, dataclasses.replace(work, cores=count), rounds=rounds, processor_time=processor_time)
+        for count in cores
+    }
+    unit = "images/s of processor time" if processor_time else "images/s"
+    columns = [head for count in cores for head in (f"{unit}, {count} core{'s' * (count > 1)}", "of the limit")]
     table = Table(
         f"Batches of {work.batch_size} pictures of {work.image_size} px cut out of {work.decode_size} px, "
         f"best of {rounds}",

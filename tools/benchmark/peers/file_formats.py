@@ -47,8 +47,12 @@ def webdataset_batches(work: Work) -> _Batches:
     """WebDataset, where encoded images are batched before they are decoded."""
 
     def prepared(dataset: Any) -> Any:
-        encoded = dataset.batched(work.batch_size, partial=False, collation_fn=lambda rows: zip(*rows, strict=True))
-        return encoded.map_tuple(lambda images: decode_batch(images, work), np.array)
+        encoded = dataset.batched(
+            work.batch_size, partial=False, collation_fn=lambda rows: tuple(zip(*rows, strict=True))
+        )
+        return encoded.map_tuple(
+            lambda images: decode_batch(images, work), lambda labels: np.array([*map(int, labels)])
+        )
 
     return _webdataset(work, prepared)
 
@@ -106,8 +110,7 @@ def dali(work: Work) -> _Batches:
 
     paths, images = _tars(work), len(Images(work))
 
-    @pipeline_def(batch_size=work.batch_size, num_threads=work.cores, device_id=None, seed=0)
-    def pipeline() -> Any:
+    def graph() -> Any:
         encoded, label = fn.readers.webdataset(
             paths=paths, ext=["jpg", "cls"], random_shuffle=True, initial_fill=work.shuffle_images
         )
@@ -121,7 +124,8 @@ def dali(work: Work) -> _Batches:
         )
         return pixels, label
 
-    built = pipeline()
+    options = {"batch_size": work.batch_size, "num_threads": work.cores, "device_id": None, "seed": 0}
+    built = pipeline_def(**options)(graph)()
     built.build()
 
     def batches() -> Iterator[int]:
@@ -173,6 +177,7 @@ def ffcv(work: Work) -> _Batches:
         num_workers=work.cores,
         order=OrderOption.RANDOM,
         os_cache=True,
+        custom_fields={"image": Encoded},
         drop_last=True,
         pipelines={"image": [cut, ToTensor()], "label": [IntDecoder(), ToTensor()]},
     )

@@ -78,9 +78,9 @@ def hugging_face(work: Work) -> _Batches:
 
     def write(path: str) -> None:
         images = Images(work)
-        columns = {"image": map(bytes, images), "label": images.labels}
+        columns = {"image": [bytes(images[row]) for row in range(len(images))], "label": images.labels}
         features = datasets.Features({"image": datasets.Value("binary"), "label": datasets.Value("int64")})
-        datasets.Dataset.from_dict({name: list(of) for name, of in columns.items()}, features).save_to_disk(path)
+        datasets.Dataset.from_dict(columns, features).save_to_disk(path)
 
     def pixels(rows: dict[str, Any]) -> dict[str, Any]:
         return {"image": torch.from_numpy(decode_batch(rows["image"], work)), "label": torch.tensor(rows["label"])}
