@@ -77,8 +77,9 @@ class Augmentation:
         self._seed = seed
         self._rare = train_products < config.augment_below
         self._shares = [_beta_quantiles(alpha) for alpha in (config.mixup, config.cutmix) if alpha]
-        self._warps = any((config.flip, config.zoom, config.stretch, config.translate, config.rotate))
-        self._compiled = _compiled(self._augmented)
+        self._warps = any((config.zoom, config.stretch, config.translate, config.rotate))
+        many = self._warps or self._shares or config.colour or config.erase
+        self._compiled = _compiled(self._augmented) if many else self._augmented
 
     def __call__(self, images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
         """Returns a batch as it is trained on.
@@ -97,7 +98,8 @@ class Augmentation:
 
     def _augmented(self, images: Any, labels: Any, step: Any) -> tuple[Any, Any]:
         config, draws = self._config, _Draws(self._seed, step)
-        x = ops.cast(_warped(images, config, draws) if self._warps else images, "float32")
+        x = _flipped(images, draws) if config.flip else images
+        x = ops.cast(_warped(x, config, draws) if self._warps else x, "float32")
         if config.colour:
             x = _recoloured(x, config.colour, draws)
         if config.erase:
@@ -118,7 +120,7 @@ class Augmentation:
             for table in self._shares
         ]
         area, cuts = shares[-1], draws.uniform((batch,)) < (0.5 if config.mixup else 1.0)
-        boxes = _boxes(area, area, ops.shape(x)[1:3], draws)
+        boxes = _boxes(area, ops.shape(x)[1:3], draws)
         boxed = ops.mean(boxes, axis=(1, 2, 3))  # A rectangle at the border is cut off.
         mixes = draws.uniform((batch,)) < config.mixed
         if untouched is not None:
@@ -178,18 +180,21 @@ def _per_image(values: Any) -> Any:
     return ops.reshape(values, (-1, 1, 1, 1))
 
 
+def _flipped(images: Any, draws: _Draws) -> Any:
+    return ops.where(draws.uniform((ops.shape(images)[0], 1, 1, 1)) < 0.5, ops.flip(images, axis=2), images)
+
+
 def _warped(images: Any, config: AugmentConfig, draws: _Draws) -> Any:
-    """Flips, turns, stretches, enlarges and moves, in one bilinear resampling; edges repeat."""
+    """Turns, stretches, enlarges and moves, in one bilinear resampling; edges repeat."""
     batch, (height, width) = ops.shape(images)[0], images.shape[1:3]
     column = (batch, 1, 1)
     size = draws.uniform(column, 1 - config.zoom, 1)
     stretch = ops.exp(draws.uniform(column, -np.log1p(config.stretch), np.log1p(config.stretch)) / 2)
-    mirrored = ops.where(draws.uniform(column) < (0.5 if config.flip else 0.0), -1.0, 1.0)
     angle = draws.uniform(column, -1, 1) * np.float32(np.deg2rad(config.rotate))
     room = (1 - size) / 2 + config.translate
     down, right = (draws.uniform(column, -1, 1) * room * side for side in (height, width))
     rows = ops.reshape(ops.arange(height, dtype="float32") - (height - 1) / 2, (1, -1, 1))
-    columns = ops.reshape(ops.arange(width, dtype="float32") - (width - 1) / 2, (1, 1, -1)) * mirrored
+    columns = ops.reshape(ops.arange(width, dtype="float32") - (width - 1) / 2, (1, 1, -1))
     y = size * stretch * (ops.cos(angle) * rows - ops.sin(angle) * columns) + down + (height - 1) / 2
     x = size / stretch * (ops.sin(angle) * rows + ops.cos(angle) * columns) + right + (width - 1) / 2
     return _bilinear(images, ops.clip(y, 0, height - 1), ops.clip(x, 0, width - 1))
@@ -224,27 +229,27 @@ def _recoloured(x: Any, strength: float, draws: _Draws) -> Any:
 def _erased(x: Any, share: float, draws: _Draws) -> Any:
     batch = ops.shape(x)[0]
     area = draws.uniform((batch,), *_ERASED_AREA)
-    boxes = _boxes(area, area, ops.shape(x)[1:3], draws)
+    boxes = _boxes(area, ops.shape(x)[1:3], draws)
     chosen = ops.cast(draws.uniform((batch, 1, 1, 1)) < share, "float32")
     paint = draws.uniform((batch, 1, 1, x.shape[-1]), 0, 255)
     return x + boxes * chosen * (paint - x)
 
 
-def _boxes(height_area: Any, width_area: Any, size: Any, draws: _Draws) -> Any:
+def _boxes(area: Any, size: Any, draws: _Draws) -> Any:
     """Returns masks of rectangles at random places: 1 inside, float32 of shape (batch, height, width, 1).
 
     Args:
-      height_area: Share of the picture inside, of which the root is the height: (batch,).
-      width_area: The same of the width.
+      area: Share of the picture inside, where the border does not cut it off:
+        (batch,).
       size: Height and width of the picture.
       draws: Where randomness comes from.
     """
 
-    def inside(length: Any, area: Any) -> Any:
+    def inside(length: Any) -> Any:
         centre = draws.uniform((ops.shape(area)[0], 1)) * ops.cast(length, "float32")
         half = ops.expand_dims(ops.sqrt(area), -1) * ops.cast(length, "float32") / 2
         places = ops.expand_dims(ops.arange(length, dtype="float32") + 0.5, 0)
         return ops.cast(ops.abs(places - centre) < half, "float32")
 
-    rows, columns = inside(size[0], height_area), inside(size[1], width_area)
+    rows, columns = inside(size[0]), inside(size[1])
     return ops.expand_dims(ops.expand_dims(rows, 2) * ops.expand_dims(columns, 1), -1)

@@ -170,7 +170,7 @@ def build(
     optimizer._decay = 0.0 if config.optimizer == "adam" else config.weight_decay
     optimizer.build(list(variables))
     for variable, average in averages(optimizer):
-        average.assign(variable)
+        average.assign(ops.copy(variable))  # JAX gives away the buffers of a step, so no two variables may share one.
     return optimizer
 
 
@@ -184,7 +184,7 @@ def carry_over(before: keras.optimizers.Optimizer, after: keras.optimizers.Optim
     known = {_name(variable): variable for variable in before.variables}
     for variable in after.variables:
         if _name(variable) in known:
-            variable.assign(known[_name(variable)])
+            variable.assign(ops.copy(known[_name(variable)]))
 
 
 def averages(optimizer: keras.optimizers.Optimizer | None) -> list[tuple[Any, Any]]:
@@ -200,7 +200,7 @@ def averaged(model: keras.Model) -> Iterator[None]:
     pairs = averages(getattr(model, "optimizer", None))
     kept = [ops.convert_to_numpy(variable) for variable, _ in pairs]
     for variable, average in pairs:
-        variable.assign(average)
+        variable.assign(ops.copy(average))
     try:
         yield
     finally:

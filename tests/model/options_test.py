@@ -1,12 +1,13 @@
 """Tests of options that are flags."""
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pytest
 from absl import flags
 
-from model import options
+from model import backbones, flagfile, options
 from model.config import TrainConfig
 from pipeline.console import UserError
 
@@ -97,3 +98,22 @@ def test_every_option_of_a_run_is_explained_and_named_once() -> None:
     names = [item.name for item, _, _ in found]
     assert len(set(names)) == len(names) > len(fields(TrainConfig))
     assert all(text.endswith(".") for _, _, text in found)
+
+
+@pytest.fixture(scope="module", name="read_run")
+def _read_run() -> Any:
+    return options.define(TrainConfig)
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(flagfile.FOLDER)))
+def test_a_shipped_flagfile_describes_a_run(name: str, read_run: Any) -> None:
+    flags.FLAGS(["command", f"--flagfile={flagfile.locate(name)}"])
+    config = read_run()
+    assert name.startswith(config.model.backbone)
+    assert config.plan[-1].trainable == "all"
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, []):
+        flag.unparse()
+
+
+def test_every_backbone_has_a_flagfile() -> None:
+    assert {f"{name}.flags" for name in backbones.NAMES} <= set(os.listdir(flagfile.FOLDER))
