@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import card, checkpoint, evaluator, journal, metrics, optimization, optimizers, stages
+from model import card, checkpoint, evaluator, journal, locks, metrics, optimization, optimizers, stages
 from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
@@ -36,7 +36,7 @@ def train(run: Run, data: Manifest, devices: Devices = ONE) -> None:
     if not devices.writes:
         _Training(run, data, devices).go_on()
         return
-    with run.lock():
+    with locks.held(run.folder):
         checkpoint.sweep(run.checkpoints)
         _Training(run, data, devices).go_on()
 
