@@ -1,3 +1,3 @@
-"""From a checkpoint to answers: prediction, scores, ensembles and the submission."""
+"""From a checkpoint to answers: prediction, scores, ensembles, the submission, exported models, a server, a report."""
 
 import model  # noqa: F401  # Before TensorFlow, whose notices it keeps off the terminal.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+import tensorflow as tf
 import xxhash
 
 from export import scores
@@ -20,6 +21,7 @@ from pipeline import product_batches, schema
 from pipeline.console import UserError, say
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest, Records
+from pipeline.selection import SelectionConfig
 
 _CPU_BATCH, _GPU_BATCH = 128, 512  # Larger ones are no faster on a CPU, which cannot tell that memory ran out.
 _OUT_OF_MEMORY = ("ResourceExhausted", "RESOURCE_EXHAUSTED", "OutOfMemory", "out of memory")
@@ -81,8 +83,18 @@ class PredictConfig:
 
 
 def share_a_pass(runs: Sequence[Run]) -> bool:
-    """Tells whether runs can be averaged on the device, in one pass over the shards."""
-    return len({(run.tree.fingerprint, run.config.input.decode_size) for run in runs}) == 1
+    """Tells whether runs can be averaged on the device, in one pass over the shards.
+
+    Raises:
+      UserError: They cannot be averaged at all, since their categories differ.
+    """
+    for run in runs:
+        if run.tree.fingerprint != runs[0].tree.fingerprint:
+            raise UserError(
+                f"{run.folder} and {runs[0].folder} have another category tree; expected runs that were trained on "
+                "the same --categories. Predict each by itself."
+            )
+    return len({run.config.input.decode_size for run in runs}) == 1
 
 
 class Predictor:
@@ -133,13 +145,19 @@ class Predictor:
 
         Raises:
           UserError: Memory does not suffice even for one image at a time, or a
-            shard does not hold the products that its table names.
+            shard is damaged or does not hold the products that its table names.
         """
         waiting = list(shards)
         while waiting:
             try:
                 for answers in self._stream(tuple(waiting), tell):
                     yield waiting.pop(0), answers
+            except tf.errors.DataLossError as error:
+                name = self._shards[waiting[0]].name
+                raise UserError(
+                    f"{self.data.path(name)} is damaged: {error.message}. Restore the file, or shard the input again; "
+                    f"python -m tools.verify {self.data.folder} looks for more."
+                ) from error
             except Exception as error:  # Each backend has its own kind.
                 if not _is_out_of_memory(error):
                     raise
@@ -201,9 +219,13 @@ class Predictor:
 
 
 def _common_input(inputs: Sequence[InputConfig]) -> InputConfig:
-    """Returns how to cut pictures for all; where sizes differ, each classifier cuts its own out of the whole."""
+    """Returns how to cut pictures for all; where sizes differ, each classifier cuts its own out of the whole.
+
+    Whatever was chosen to train on, every product is answered for.
+    """
     sizes = {config.image_size for config in inputs}
-    return inputs[0] if len(sizes) == 1 else replace(inputs[0], image_size=inputs[0].decode_size)
+    whole = replace(inputs[0], selection=SelectionConfig())
+    return whole if len(sizes) == 1 else replace(whole, image_size=whole.decode_size)
 
 
 def _digest(classifier: keras.Model) -> str:

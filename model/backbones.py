@@ -111,6 +111,7 @@ class Preparation(layers.Layer):
         self._mode = mode
 
     def call(self, inputs: Any) -> Any:
+        """Returns pixels in the dtype of the computation."""
         pixels = keras.ops.cast(inputs, "float32")  # bfloat16 has 8 digits, as many as a pixel; their mean has more.
         if self._mode:
             pixels = keras.applications.imagenet_utils.preprocess_input(pixels, mode=self._mode)

@@ -10,6 +10,7 @@ from model import scoring
 from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
+from pipeline import input as input_pipeline
 from pipeline import product_batches, schema
 from pipeline.console import progress
 from pipeline.manifest import Manifest
@@ -44,7 +45,7 @@ def evaluate(
     """
     run.check_tree(data)
     scored_by = scorer(run, classifier, views=views, aggregate=aggregate)
-    return checked_report(count(run, scored_by, data, label=label), data)
+    return checked_report(count(run, scored_by, data, label=label), run, data)
 
 
 def count(
@@ -64,7 +65,8 @@ def count(
     shards = data.shards(schema.VALIDATION)
     chosen: list[int | None] = [None] if parts == 1 else list(range(index, len(shards), parts))
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
-    with progress(label, total=sum(shard.records for shard in shards[index::parts]), unit=" products") as bar:
+    bar_of = progress(label, total=sum(_kept(run, data)[index::parts]), unit=" products")
+    with bar_of as bar, input_pipeline.reading(data):
         for shard in chosen:
             for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
                 scores = scored_by.score(batch)
@@ -73,14 +75,20 @@ def count(
     return accuracy
 
 
-def checked_report(accuracy: Accuracy, data: Manifest) -> dict[str, Any]:
-    """Returns the report of a whole validation split.
+def _kept(run: Run, data: Manifest) -> list[int]:
+    """Returns the number of products to measure of each validation shard."""
+    config, shards = run.config.input, range(len(data.shards(schema.VALIDATION)))
+    return [int(product_batches.kept(data, config, split=schema.VALIDATION, shard=shard).sum()) for shard in shards]
+
+
+def checked_report(accuracy: Accuracy, run: Run, data: Manifest) -> dict[str, Any]:
+    """Returns the report of a whole validation split, or of the categories that the run keeps to.
 
     Raises:
       RuntimeError: Not every product was counted once.
     """
     report = accuracy.report()
-    found, expected = report[ALL]["products"], sum(shard.records for shard in data.shards(schema.VALIDATION))
+    found, expected = report[ALL]["products"], sum(_kept(run, data))
     if found != expected:
         raise RuntimeError(f"{found:,} products were counted; expected all {expected:,}, each once.")
     return report

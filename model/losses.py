@@ -96,7 +96,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Any:
-    """Returns 1 where the greatest logit is that of the label, the greater one of a mixed picture: float32, (batch,)."""
+    """Returns 1 where the greatest logit is that of the label, or of the greater one of two: float32, (batch,)."""
     label = y_true[:, 0] if _is_mixed(y_true) else ops.reshape(y_true, (-1,))
     return ops.cast(ops.equal(ops.argmax(y_pred, axis=-1), ops.cast(label, "int32")), "float32")
 

@@ -44,7 +44,7 @@ class _Paced:
         return correction(now - pace.born) / correction(now)
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        """Does nothing: Keras puts the averages in the place of the weights at the end of `fit`, which is each epoch."""
+        """Does nothing: Keras puts averages in the place of weights at the end of `fit`, which here is each epoch."""
 
 
 class Pace(NamedTuple):

@@ -63,6 +63,11 @@ class Run:
         return os.path.join(self.folder, "metrics.jsonl")
 
     @property
+    def odd_images(self) -> str:
+        """File of the pictures that were not as expected, where there were any: numbers and products by kind."""
+        return os.path.join(self.folder, "odd_images.json")
+
+    @property
     def prior(self) -> np.ndarray:
         """Share of each category among the products of train: float64, (categories,)."""
         smoothed = self.train_products + 1.0  # Categories without products stay possible.
@@ -87,6 +92,8 @@ class Run:
         if files.exists(path):
             _refuse_changes(folder, files.read_json(path), content)
         else:
+            if config.model.init_from:
+                transfer.check_source(cls.load(config.model.init_from), config.model)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))
             files.write(os.path.join(folder, _CATEGORIES), [_class_map(tree, counts)])
             files.write(os.path.join(folder, _FLAGFILE), [_flagfile(folder, config, data)])
@@ -109,7 +116,7 @@ class Run:
         return cls(folder, config, tree, np.array(content["train_products"]), content["software"])
 
     def build(self, *, pretrained: bool) -> keras.Model:
-        """Builds the classifier, with the weights it begins with or with random ones, not with those of a checkpoint."""
+        """Builds the classifier with the weights that it begins with, or with random ones; not with a checkpoint's."""
         source = self.config.model.init_from if pretrained else None
         model = classifier.build(
             self.config.model,

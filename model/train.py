@@ -18,7 +18,7 @@ from model.run import Run
 from pipeline import console
 from pipeline.manifest import Manifest
 
-_DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", required=True)
+_DATA = flags.DEFINE_string("data", None, "Folder of pipeline.shard, or several, comma-separated.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.", required=True)
 _DEVICES = flags.DEFINE_integer("devices", 0, "Devices of this host that share each batch; 0 takes all accelerators.")
 _config = options.define(TrainConfig)

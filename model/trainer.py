@@ -13,11 +13,12 @@ from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
 from model.run import Run, best_steps
+from pipeline import files, schema
 from pipeline import input as input_pipeline
-from pipeline import schema
 from pipeline.console import UserError, progress, say
 from pipeline.input import Part
 from pipeline.manifest import Manifest
+from pipeline.odd_images import ImageReport
 
 
 def train(run: Run, data: Manifest, devices: Devices = ONE) -> None:
@@ -58,6 +59,7 @@ class _Training:
         self.plan = run.config.plan
         self.history: list[dict[str, Any]] = []
         self.sums: list[float] = []
+        self._odd_images = ImageReport()
         self.model, self.position = self._restore()
         self._validator = _Validator(run, self.model, data, devices) if data.splits.get(schema.VALIDATION) else None
 
@@ -102,14 +104,20 @@ class _Training:
             self.save(self.position, self.sums)
             self._write_logs()
             self._tell(_line(record, stages.total_epochs(self.plan)))
+            if self._odd_images.counts:
+                files.write_json(self.run.odd_images, self._odd_images.to_json())
+                self._tell(
+                    f"Pictures so far: {self._odd_images.summary()}; their products are in {self.run.odd_images}."
+                )
 
     def _train_epoch(self) -> dict[str, Any]:
         config, position = self.run.config, self.position
         label = f"epoch {position.epoch + 1}"
-        with progress(label, total=self.steps, unit=" batches", initial=position.step) as bar:
+        bar_of = progress(label, total=self.steps, unit=" batches", initial=position.step)
+        with bar_of as bar, input_pipeline.reading(self.data):
             clock = Clock()
             self.model.fit(
-                _batches(self.data, self.run, position, self.devices),
+                self._batches(),
                 initial_epoch=position.epoch,
                 epochs=position.epoch + 1,
                 steps_per_epoch=self.steps - position.step,
@@ -128,6 +136,17 @@ class _Training:
             "seconds": seconds,
             "waiting": waited / seconds,
         }
+
+    def _batches(self) -> tf.data.Dataset:
+        """Returns the batches of an epoch from the position on, of each the part that this process feeds."""
+        return input_pipeline.train(
+            self.data,
+            self.run.config.input,
+            epoch=self.position.epoch,
+            first_step=self.position.step,
+            part=Part(*self.devices.part),
+            report=self._odd_images,
+        )
 
     def save(self, position: Position, sums: list[float]) -> None:
         """Saves a checkpoint, if this process is the one that does."""
@@ -167,7 +186,7 @@ class _Validator:
                 self._own.set_weights(self._model.get_weights())
             accuracy = evaluator.count(self._run, self._scorer, self._data, part=self._devices.part)
         accuracy.set_counts(self._devices.gather(accuracy.counts()))
-        return evaluator.checked_report(accuracy, self._data)
+        return evaluator.checked_report(accuracy, self._run, self._data)
 
 
 class _Watch(keras.callbacks.Callback):
@@ -207,13 +226,6 @@ class _Watch(keras.callbacks.Callback):
             _added(self._training.sums, [clock.seconds, clock.waited, *_metric_sums(self.model)]),
         )
         self._saved = time.monotonic()
-
-
-def _batches(data: Manifest, run: Run, position: Position, devices: Devices) -> tf.data.Dataset:
-    """Returns the batches of an epoch from a position on, of each the part that this process feeds."""
-    return input_pipeline.train(
-        data, run.config.input, epoch=position.epoch, first_step=position.step, part=Part(*devices.part)
-    )
 
 
 def _metric_sums(model: keras.Model) -> list[float]:

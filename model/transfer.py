@@ -4,11 +4,28 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from model import classifier
+from model import checkpoint, classifier
+from model.config import ModelConfig
 from pipeline.console import UserError, say
 
 if TYPE_CHECKING:
     from model.run import Run
+
+
+def check_source(source: "Run", config: ModelConfig) -> None:
+    """Checks that a run can begin with the weights of another.
+
+    Raises:
+      UserError: The source has no checkpoint, or another backbone.
+    """
+    theirs, ours = source.config.model.backbone, config.backbone
+    if theirs != ours:
+        raise UserError(
+            f"--init_from={source.folder} is a run of {theirs}, and this is one of {ours}; "
+            f"give --backbone={theirs}, or another run."
+        )
+    if checkpoint.newest(source.checkpoints) is None:
+        raise UserError(f"--init_from={source.folder} has no checkpoint yet; train it first.")
 
 
 def begin_from(source: "Run", run: "Run", model: keras.Model) -> None:
@@ -18,20 +35,11 @@ def begin_from(source: "Run", run: "Run", model: keras.Model) -> None:
       source: The run whose weights are taken.
       run: The run that begins.
       model: Its classifier.
-
-    Raises:
-      UserError: The source has no checkpoint, or another backbone.
     """
-    theirs, ours = source.config.model.backbone, run.config.model.backbone
-    if theirs != ours:
-        raise UserError(
-            f"--init_from={source.folder} is a run of {theirs}, and this is one of {ours}; give --backbone={theirs}, or "
-            "another run."
-        )
     with_head = source.tree.fingerprint == run.tree.fingerprint
-    trained, checkpoint = source.trained()
+    trained, path = source.trained()
     classifier.transfer(trained, model, with_head=with_head)
     kept = (
         "with its last layer: the categories are the same" if with_head else "with a new last layer: other categories"
     )
-    say(f"Beginning with the weights of {checkpoint}, {kept}.")
+    say(f"Beginning with the weights of {path}, {kept}.")

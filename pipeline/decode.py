@@ -7,6 +7,7 @@ slower way through TensorFlow.
 """
 
 import mmap
+import re
 import struct
 import weakref
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from pipeline.odd_images import CONVERT, ERROR, ImagePolicy, ImageReport
 MAX_PIXELS = 64_000_000  # A larger image is refused before memory is asked for.
 UNREADABLE = "unreadable"
 _PLAIN = ("YCbCr JPEG", "Gray JPEG")
+_PLACE = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # What TensorFlow says of its graph around a message.
+_JPEG = b"\xff\xd8\xff"
 _PNG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
 
@@ -121,11 +124,6 @@ class BatchDecoder:
         return array.reshape(shape)
 
 
-def middle(decode_size: int, image_size: int, count: int) -> np.ndarray:
-    """Returns the corners that cut the middle out of so many pictures: int64 of shape (count, 2)."""
-    return np.full((count, 2), (decode_size - image_size) // 2)
-
-
 def decode_into(data: bytes, picture: np.ndarray) -> str | None:
     """Decodes one image.
 
@@ -141,8 +139,8 @@ def decode_into(data: bytes, picture: np.ndarray) -> str | None:
       UnreadableImage: The bytes make no picture.
     """
     try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except (ValueError, KeyError):  # KeyError: it finds no size at all.
         kind, height, width = _foreign(data)
     else:
         kind = "of another size" if (height, width) != picture.shape[:2] else f"{space} JPEG"
@@ -151,7 +149,7 @@ def decode_into(data: bytes, picture: np.ndarray) -> str | None:
                 simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
                 return None
             except ValueError:
-                kind = "JPEG with a fault"  # TensorFlow forgives some.
+                kind = "JPEG with a fault"  # From some TensorFlow recovers, as an exported graph does.
     if height * width > MAX_PIXELS:
         raise UnreadableImage(f"{width}x{height} pixels; expected {MAX_PIXELS} at most")
     picture[:] = _decode_any(data, *picture.shape[:2])
@@ -169,7 +167,23 @@ def _foreign(data: bytes) -> tuple[str, int, int]:
     if data.startswith(_BMP) and len(data) >= 26:
         width, height = map(abs, struct.unpack_from("<ii", data, 18))
         return "BMP", height, width
+    if data.startswith(_JPEG):
+        return "JPEG of a rare kind", *_jpeg_dimensions(data)
     raise UnreadableImage("neither a sound JPEG nor a PNG, GIF or BMP")
+
+
+def _jpeg_dimensions(data: bytes) -> tuple[int, int]:
+    """Returns height and width of a JPEG of which simplejpeg makes nothing, such as one with rare subsampling."""
+    with tf.device("CPU"):
+        try:
+            height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
+        except tf.errors.InvalidArgumentError as error:
+            raise _unreadable(error) from None
+    return height, width
+
+
+def _unreadable(error: tf.errors.InvalidArgumentError) -> UnreadableImage:
+    return UnreadableImage(_PLACE.sub("", " ".join(error.message.split())))
 
 
 def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:
@@ -177,8 +191,13 @@ def _decode_any(data: bytes, height: int, width: int) -> np.ndarray:
         try:
             picture = tf.io.decode_image(data, channels=3, expand_animations=False)
         except tf.errors.InvalidArgumentError as error:
-            raise UnreadableImage(" ".join(error.message.split())) from None
+            raise _unreadable(error) from None
         if picture.shape[:2] != (height, width):
-            resized = tf.image.resize(picture, (height, width), antialias=True)
-            picture = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+            picture = resized(picture, height, width)
         return np.asarray(picture)
+
+
+def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resizes a picture, uint8 of shape (any, any, 3), bilinear with antialiasing; a graph may hold it too."""
+    values = tf.image.resize(picture, (height, width), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)

@@ -1,13 +1,11 @@
 """Products that share an image, by the digests of their images: for splits that keep them together."""
 
 import io
-import itertools
 
-import bson
 import numpy as np
 import xxhash
 
-from pipeline import files, records
+from pipeline import files, layout, records
 from pipeline.pieces import PieceReader, Pieces
 from pipeline.shard_config import WorkFolder
 
@@ -23,7 +21,6 @@ class Digester:
         self._work = WorkFolder(output)
         identity = files.read_json(self._work.job)
         self._fields = records.Fields(**identity["fields"])
-        self._layout = records.CommonLayout(self._fields)
         self._reader = PieceReader(files.read_json(self._work.dumps))
 
     def write(self, task: int) -> None:
@@ -31,23 +28,18 @@ class Digester:
         path = self._work.digests(task)
         if files.exists(path):
             return
-        counts: list[int] = []
-        digests: list[int] = []
-        for _, buffer, _, boundaries in self._reader.read(Pieces.load(self._work.digest_pieces(task))):
-            for start, end in itertools.pairwise(boundaries):
-                pictures = self._pictures(buffer, start, end)
-                counts.append(len(pictures))
-                digests += map(xxhash.xxh3_64_intdigest, pictures)
+        data, boundaries = self._reader.read(Pieces.load(self._work.digest_pieces(task)))
+        # The products of documents that make none have no images; the write stage refuses them by name.
+        products, _ = layout.read(data, boundaries[:-1], boundaries[1:], self._fields)
         content = io.BytesIO()
-        np.savez(content, counts=np.array(counts, np.int32), digests=np.array(digests, np.uint64))
+        np.savez(content, counts=products.num_images.astype(np.int32), digests=digests(data, products))
         files.write(path, [content.getvalue()])
 
-    def _pictures(self, buffer: memoryview, start: int, end: int) -> list[records.Buffer]:
-        try:
-            product = self._layout.parse(buffer, start, end) or records.parse(bytes(buffer[start:end]), self._fields)
-        except (records.RefusedDocument, bson.errors.InvalidBSON):
-            return []  # The write stage refuses it by name.
-        return list(product.pictures)
+
+def digests(data: memoryview, products: layout.Products) -> np.ndarray:
+    """Returns the XXH3 (64 bits) of each picture of products in a buffer: uint64 of the shape of their starts."""
+    pictures = zip(products.starts.tolist(), products.ends.tolist(), strict=True)
+    return np.fromiter((xxhash.xxh3_64_intdigest(data[start:end]) for start, end in pictures), np.uint64)
 
 
 def load(work: WorkFolder, tasks: int) -> tuple[np.ndarray, np.ndarray]:

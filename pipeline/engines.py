@@ -68,12 +68,7 @@ class Engine:
             return
         options = self._with_local_defaults(min(len(elements), 1 + sum(sizes) // bytes_per_process))
         local = options.get_all_options()["direct_running_mode"] == "multi_processing"
-        expected = len(files.list_files(receipts)) + len(elements)
-
-        def all_done() -> bool:
-            return len(files.list_files(receipts)) >= expected
-
-        watched = workers.watched(all_done) if local else contextlib.nullcontext()
+        watched = workers.watched() if local else contextlib.nullcontext()
         with watched, _show_progress(label, receipts, sizes):
             try:
                 with beam.Pipeline(options=options) as pipeline:

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import bson
 import numpy as np
 
-from pipeline import bson_framing, files, records, schema
+from pipeline import bson_framing, files, layout, records
 from pipeline.source import Reader, Source
 
 RANGE_BYTES = 128 << 20
-_DOCUMENTS_PER_GATHER = 1 << 15  # Bounds the memory where documents have a few bytes each.
 _COLUMNS = {"starts": np.int64, "ends": np.int64, "product_ids": np.int64, "category_ids": np.int64}
 
 
@@ -148,7 +147,8 @@ def _walk(reader: Reader, part: Range, first: int, names: records.Fields) -> Ind
 
 def _index_block(block: bson_framing.Block, file: int, names: records.Fields) -> Index:
     """Indexes the documents of a block up to the first that cannot be parsed."""
-    product_ids, category_ids, common = _gather_keys(block, names)
+    octets = np.frombuffer(block.buffer, np.uint8)
+    product_ids, category_ids, common = layout.keys(octets, block.boundaries[:-1], block.boundaries[1:], names)
     kept = np.ones(len(block), np.bool_)
     refusals: list[Refusal] = []
     sound = len(block)
@@ -173,52 +173,3 @@ def _index_block(block: bson_framing.Block, file: int, names: records.Fields) ->
         category_ids=category_ids[numbers],
         refusals=tuple(refusals),
     )
-
-
-def _gather_keys(block: bson_framing.Block, names: records.Fields) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns ids, categories, and which documents have the common layout, where alone these are right.
-
-    In the common layout the identifier is at the head of a document and the
-    category at its tail, so the images between them are never touched.
-    """
-    data = np.frombuffer(block.buffer, np.uint8)
-    gathered = [
-        _gather_slice(data, block.boundaries[first : first + _DOCUMENTS_PER_GATHER + 1], names)
-        for first in range(0, len(block), _DOCUMENTS_PER_GATHER)
-    ]
-    if not gathered:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.bool_)
-    product_ids, category_ids, common = map(np.concatenate, zip(*gathered, strict=True))
-    return product_ids, category_ids, common
-
-
-def _gather_slice(
-    data: np.ndarray, boundaries: np.ndarray, names: records.Fields
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    starts, ends = boundaries[:-1], boundaries[1:]
-    head = _gather(data, starts, names.head_bytes)
-    tail = _gather(data, ends - names.tail_bytes, names.tail_bytes)
-    id_at = 4 + len(names.id_prefix)
-    product_ids = _int32(head, id_at)
-    array_bytes = _int32(head, names.head_bytes - 4)
-    common = _equals(head, 4, names.id_prefix) & _equals(head, id_at + 4, names.images_prefix)
-    left = ends - starts - (names.head_bytes - 4) - array_bytes  # After the array of images.
-    common &= (ends - starts > names.head_bytes) & (array_bytes >= 5)
-    labelled = (left == names.tail_bytes) & _equals(tail, 0, names.category_prefix)
-    category_ids = np.where(labelled, _int32(tail, names.tail_bytes - 5), schema.NO_CATEGORY)
-    return product_ids, category_ids, common & (labelled | (left == 1))
-
-
-def _gather(data: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` bytes from each start: uint8 of shape (starts, count); nonsense past the data."""
-    positions = starts[:, np.newaxis] + np.arange(count)
-    return data.take(positions, mode="clip")
-
-
-def _equals(gathered: np.ndarray, column: int, expected: bytes) -> np.ndarray:
-    found = gathered[:, column : column + len(expected)]
-    return (found == np.frombuffer(expected, np.uint8)).all(axis=1)
-
-
-def _int32(gathered: np.ndarray, column: int) -> np.ndarray:
-    return np.ascontiguousarray(gathered[:, column : column + 4]).view("<i4")[:, 0].astype(np.int64)

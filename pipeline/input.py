@@ -60,6 +60,12 @@ class InputConfig:
                 "expected it to be no larger."
             )
 
+    @property
+    def middle(self) -> slice:
+        """Rows, and columns, of the decoded picture that stand in a batch of whole products."""
+        begin = (self.decode_size - self.image_size) // 2
+        return slice(begin, begin + self.image_size)
+
 
 @dataclass(frozen=True)
 class Part:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline import decode, schema
+from pipeline import schema
 from pipeline.decode import BatchDecoder
 from pipeline.input import RECORDS_PER_PARSE, InputConfig, parser
 from pipeline.manifest import Manifest
@@ -61,12 +61,14 @@ def products(
     """
     shards = data.shards(split)
     numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
-    kept = [_kept(data, config, split, number) for number in numbers]
+    chosen = [kept(data, config, split=split, shard=number) for number in numbers]
     records = tf.data.TFRecordDataset([data.path(shards[number].name) for number in numbers])
     if config.selection.only_categories:
-        chosen = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *kept]))
-        records = tf.data.Dataset.zip(records, chosen).filter(lambda _, keep: keep).map(lambda record, _: record)
-    tables = [data.records(split, number).num_images[keep].tolist() for number, keep in zip(numbers, kept, strict=True)]
+        keeps = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *chosen]))
+        records = tf.data.Dataset.zip(records, keeps).filter(lambda _, keep: keep).map(lambda record, _: record)
+    tables = [
+        data.records(split, number).num_images[keep].tolist() for number, keep in zip(numbers, chosen, strict=True)
+    ]
     groups = [list(itertools.chain(*tables))] if shard is None else tables
     counts = [count for group in groups for count in _fill(group, config.batch_size)]
     return (
@@ -77,14 +79,13 @@ def products(
     )
 
 
-def _kept(data: Manifest, config: InputConfig, split: str, shard: int) -> np.ndarray:
+def kept(data: Manifest, config: InputConfig, *, split: str, shard: int) -> np.ndarray:
     """Returns which records of a shard are of chosen categories, or of none: bool of shape (records,)."""
     category_ids = data.records(split, shard).category_id
     if not config.selection.only_categories:
         return np.ones(len(category_ids), np.bool_)
-    tree = data.taxonomy()
-    chosen = Selection(data, config.selection).chosen
-    return np.isin(category_ids, [*np.array(tree.category_ids)[chosen], schema.NO_CATEGORY])
+    chosen = np.array(data.taxonomy().category_ids)[Selection(data, config.selection).chosen]
+    return np.isin(category_ids, [*chosen, schema.NO_CATEGORY])
 
 
 def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:
@@ -107,7 +108,7 @@ def _product_decoder(
     decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
 
     def decode_middle(encoded: np.ndarray, owners: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = decode.middle(config.decode_size, config.image_size, len(encoded))
+        corners = np.full((len(encoded), 2), config.middle.start)
         return decoder.decode(encoded, corners=corners, product_ids=ids[np.minimum(owners, len(ids) - 1)])
 
     def to_batch(serialized: tf.Tensor) -> ProductBatch:
@@ -126,3 +127,10 @@ def _product_decoder(
         return ProductBatch(images, tf.where(readable, owners, size), product_ids, labels, products)
 
     return to_batch
+
+
+def decode_middle(encoded: Sequence[bytes], config: InputConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes images as evaluation and prediction see them, cut out of the middle; see `BatchDecoder.decode`."""
+    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy)
+    corners = np.full((len(encoded), 2), config.middle.start)
+    return decoder.decode(encoded, corners=corners, product_ids=np.zeros(len(encoded), np.int64))

@@ -4,14 +4,13 @@ All of it follows from product ids, labels, the seed and the number of the
 epoch, so that every host, and a run that continues, choose alike.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import files, hashing, schema
+from pipeline import hashing, schema
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
 
@@ -143,13 +142,6 @@ def _category_ids(text: str) -> list[int]:
         return [int(category) for category in text.split(",")]
     except ValueError:
         raise UserError(
-            f"--only_categories is {text[:100]!r}; expected category ids, comma-separated, the path of a file with "
-            "one id a line, or top:N."
+            f"--only_categories is {text[:100]!r}; expected category ids, comma-separated, or top:N. "
+            "Those in a file are --only_categories=$(paste -sd, FILE)."
         ) from None
-
-
-def read_categories(value: str) -> str:
-    """Returns what a flag says for `SelectionConfig.only_categories`: its value, or the ids in the file it names."""
-    if value and os.path.isfile(value):
-        return ",".join(files.read(value).decode().split())
-    return value

@@ -8,11 +8,13 @@ import struct
 from collections.abc import Iterator
 
 import google_crc32c
+import numpy as np
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _CRC_MASK_DELTA = 0xA282EAD8
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4
+_LENGTH_BYTES = 8
+HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 if google_crc32c.implementation != "c":
     raise ImportError(
@@ -37,15 +39,47 @@ class CorruptRecord(Exception):
         self.offset = offset
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def header(length: int) -> bytes:
-    """Returns what stands before a record of some length, 12 bytes; a dump has few lengths, and each costs a crc."""
-    packed = _LENGTH.pack(length)
-    return packed + masked(extend_crc(0, packed))
+def headers(lengths: np.ndarray) -> np.ndarray:
+    """Returns what stands before records of some lengths.
+
+    The checksum of a length is that of zero, with a change of its own for each
+    byte that is not zero, since a crc is linear: so it takes a table for each
+    byte, and no call for each record.
+
+    Args:
+      lengths: int64 of shape (records,).
+
+    Returns:
+      uint8 of shape (records, HEADER_BYTES).
+    """
+    octets = lengths.astype("<u8")[:, np.newaxis].view(np.uint8)
+    crcs = np.bitwise_xor.reduce(_changes()[np.arange(_LENGTH_BYTES), octets], axis=1) ^ np.uint32(
+        extend_crc(0, bytes(_LENGTH_BYTES))
+    )
+    return np.concatenate([octets, footers(crcs)], axis=1)
 
 
-def masked(crc: int) -> bytes:
-    """Returns a crc32c as TFRecord writes it, 4 bytes."""
+@functools.cache
+def _changes() -> np.ndarray:
+    """Returns by what each value of each byte of a length changes the crc: uint32 of shape (8, 256)."""
+    zero = bytes(_LENGTH_BYTES)
+    changed = [
+        [extend_crc(0, zero[:place] + bytes([value]) + zero[place + 1 :]) for value in range(256)]
+        for place in range(_LENGTH_BYTES)
+    ]
+    return np.array(changed, np.uint32) ^ np.uint32(extend_crc(0, zero))
+
+
+def footers(crcs: np.ndarray) -> np.ndarray:
+    """Returns crc32cs as TFRecord writes them: uint8 of shape (records, FOOTER_BYTES)."""
+    crcs = crcs.astype(np.uint32)
+    rotated = (crcs >> np.uint32(15)) | (crcs << np.uint32(17))
+    return (rotated + np.uint32(_CRC_MASK_DELTA)).astype("<u4")[:, np.newaxis].view(np.uint8)
+
+
+def _masked(data: bytes) -> bytes:
+    """Returns the checksum of bytes; for one, this is faster than `footers`."""
+    crc = extend_crc(0, data)
     return _CRC.pack((((crc >> 15) | (crc << 17)) + _CRC_MASK_DELTA) & 0xFFFFFFFF)
 
 
@@ -57,17 +91,17 @@ def walk(data: memoryview) -> Iterator[bytes]:
     """
     position = number = 0
     while position < len(data):
-        begin = position + _HEADER_BYTES
+        begin = position + HEADER_BYTES
         if begin > len(data):
             raise CorruptRecord(number, position, "the file ends inside its header")
         (length,) = _LENGTH.unpack_from(data, position)
-        if data[position:begin] != header(length):
+        if data[begin - FOOTER_BYTES : begin] != _masked(bytes(data[position : begin - FOOTER_BYTES])):
             raise CorruptRecord(number, position, "the checksum of its length does not fit")
         end = begin + length
-        if end + _FOOTER_BYTES > len(data):
+        if end + FOOTER_BYTES > len(data):
             raise CorruptRecord(number, position, f"the file ends inside it; it has {length} bytes")
         record = bytes(data[begin:end])
-        if data[end : end + _FOOTER_BYTES] != masked(extend_crc(0, record)):
+        if data[end : end + FOOTER_BYTES] != _masked(record):
             raise CorruptRecord(number, position, "its checksum does not fit")
         yield record
-        position, number = end + _FOOTER_BYTES, number + 1
+        position, number = end + FOOTER_BYTES, number + 1

@@ -10,34 +10,30 @@ import psutil
 
 from pipeline.console import fail, native_stderr_to
 
-_POLL_SECONDS = 0.5
-_SECONDS_TO_END = 60
 _WORKER_MODULE = "apache_beam.runners.worker.sdk_worker_main"
+_WORKER_THREAD = "run_worker"  # Beam's, of which each waits for one worker, and raises where that ends with a failure.
 
 
 @contextlib.contextmanager
-def watched(done: Callable[[], bool]) -> Iterator[None]:
+def watched() -> Iterator[None]:
     """Watches over the worker processes that a pipeline in the body starts.
 
     Beam would wait for ever for one that died. What they print, a page for each
     at every start, goes to a file, which stays only where a worker died.
-
-    Args:
-      done: Tells whether all work is done. Workers end then, some seconds apart
-        where they hold TensorFlow.
     """
-    seen: dict[int, psutil.Process] = {}
-    finished = threading.Event()
+    before = threading.excepthook
     with _output_aside() as output:
 
-        def look() -> None:
-            _note_workers(seen)
-            dead = [pid for pid, process in seen.items() if not _alive(process)]
-            if dead and not finished.wait(_SECONDS_TO_END if done() else _POLL_SECONDS):
-                _abandon(seen, dead[0], output)
+        def notice(failure: threading.ExceptHookArgs) -> None:
+            if failure.thread and failure.thread.name == _WORKER_THREAD:
+                _abandon(output)
+            before(failure)
 
-        with every(_POLL_SECONDS, look, finished):
+        threading.excepthook = notice
+        try:
             yield
+        finally:
+            threading.excepthook = before
 
 
 @contextlib.contextmanager
@@ -64,27 +60,16 @@ def _output_aside() -> Iterator[str]:
         yield file.name
 
 
-def _note_workers(seen: dict[int, psutil.Process]) -> None:
+def _abandon(output: str) -> None:
+    """Ends this process and the other workers; Beam's threads wait for the dead one and cannot be interrupted."""
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if _WORKER_MODULE in child.cmdline():
-                seen.setdefault(child.pid, child)
-
-
-def _alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
-    return False
-
-
-def _abandon(workers: dict[int, psutil.Process], dead: int, output: str) -> None:
-    for worker in workers.values():
-        with contextlib.suppress(psutil.Error):
-            worker.kill()
+                child.kill()
     with contextlib.suppress(SystemExit):
         fail(
-            f"worker process {dead} died, killed from outside or for lack of memory; its last words are in {output}. "
+            f"a worker process died, killed from outside or for lack of memory; its last words are in {output}. "
             "Nothing is lost: the same command continues, and --direct_num_workers=1 or a smaller --shard_bytes takes "
             "less memory."
         )
-    os._exit(1)  # Beam's threads wait for the dead worker and cannot be interrupted.
+    os._exit(1)

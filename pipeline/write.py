@@ -5,60 +5,31 @@ bytes whenever and wherever it runs, so a task may run twice without harm, and
 its receipt, written last, tells that it need not run again.
 """
 
-import contextlib
-import gc
 import hashlib
-import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import bson
 import numpy as np
 import xxhash
 
-from pipeline import files, hashing, manifest, records, schema, taxonomy
+from pipeline import duplicates, files, hashing, layout, manifest, records, schema, taxonomy
+from pipeline.example import Encoder
 from pipeline.index import Refusal
+from pipeline.layout import Products
 from pipeline.pieces import PieceReader, Pieces
 from pipeline.plan import DROPPED
 from pipeline.shard_config import WorkFolder
 
 _ORDER_SALT = 0x54
-_BUFFERS_PER_CHUNK = 1024  # About 3 MB, which are still in the cache when they are written.
-
-
-@dataclass
-class _Split:
-    """Records of one split on their way into a shard."""
-
-    frames: list[list[records.Buffer]]
-    product_ids: list[int]
-    category_ids: list[int]
-    num_images: list[int]
-    digests: list[int]
-    source_bytes: int = 0
-    record_bytes: int = 0
-
-    @classmethod
-    def empty(cls) -> "_Split":
-        return cls([], [], [], [], [])
-
-    def add(self, product: records.Product, frame: list[records.Buffer], source_bytes: int) -> None:
-        self.source_bytes += source_bytes
-        self.record_bytes += sum(map(len, frame))
-        self.frames.append(frame)
-        self.product_ids.append(product.product_id)
-        self.category_ids.append(product.category_id)
-        self.num_images.append(len(product.pictures))
-        self.digests += map(xxhash.xxh3_64_intdigest, product.pictures)
 
 
 class ShardWriter:
     """Writes shards of one job, one after another.
 
-    Pictures are written from the buffer that they were read into, so a worker
-    takes little more memory than one shard has bytes.
+    Pictures are copied once, from the buffer that they were read into to a
+    chunk of records, so a worker takes little more memory than one shard has
+    bytes.
 
     Args:
       output: Folder of the finished dataset, whose work folder holds the plan.
@@ -68,12 +39,9 @@ class ShardWriter:
         self._work = WorkFolder(output)
         identity = files.read_json(self._work.job)
         totals = files.read_json(self._work.plan)
-        fields = records.Fields(**identity["fields"])
-        tree = taxonomy.Taxonomy.load(os.path.join(self._work.root, taxonomy.FILE_NAME))
         self._reader = PieceReader(files.read_json(self._work.dumps))
-        self._fields = fields
-        self._layout = records.CommonLayout(fields)
-        self._encoder = records.Encoder(tree)
+        self._fields = records.Fields(**identity["fields"])
+        self._encoder = Encoder(taxonomy.Taxonomy.load(os.path.join(self._work.root, taxonomy.FILE_NAME)))
         self._seed = identity["seed"]
         self._shards = totals["shards"]
         self._croissant = identity["croissant"]
@@ -91,82 +59,75 @@ class ShardWriter:
         """
         if files.exists(self._work.receipt(shard)):
             return
-        splits = {split: _Split.empty() for split, products in self._splits.items() if products}
-        with _without_collection():
-            refusals = list(self._collect(Pieces.load(self._work.shard_plan(shard)), splits))
-            written = {split: self._write_split(split, shard, content) for split, content in splits.items()}
-        files.write_json(self._work.receipt(shard), {"shard": shard, "splits": written, "refusals": refusals})
+        pieces = Pieces.load(self._work.shard_plan(shard))
+        data, boundaries = self._reader.read(pieces)
+        kept = np.flatnonzero(pieces.codes != DROPPED)
+        starts, ends = boundaries[kept], boundaries[kept + 1]
+        products, refused = layout.read(data, starts, ends, self._fields)
+        codes = pieces.codes[kept]
+        codes[list(refused)] = DROPPED
+        digests = duplicates.digests(data, products)  # In the order of the buffer, which is the fastest.
+        contents: dict[str, Iterable[bytes | bytearray]] = {}
+        written: dict[str, _ShardFile] = {}
+        for code, (split, count) in enumerate(self._splits.items()):
+            if not count:
+                continue
+            rows = self._shuffled(np.flatnonzero(codes == code), products)
+            name = schema.shard_name(split, shard, self._shards)
+            table = _table(products.take(rows), digests[products.pictures(rows)])
+            chunks = self._encoder.frame(data, products.take(rows))
+            written[split] = _ShardFile(name, table, int((ends[rows] - starts[rows]).sum()), chunks, self._croissant)
+            if len(rows):
+                contents[os.path.join(self._work.root, name)] = written[split]
+                contents[os.path.join(self._work.root, manifest.records_name(name))] = [table.to_bytes()]
+        files.write_all(contents)
+        refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
+        splits = {split: file.told() for split, file in written.items()}
+        files.write_json(self._work.receipt(shard), {"shard": shard, "splits": splits, "refusals": refusals})
 
-    def _collect(self, pieces: Pieces, splits: dict[str, _Split]) -> Iterator[Refusal]:
-        """Parses documents into `splits`; yields those that make no product."""
-        by_code = [splits.get(split) for split in self._splits]
-        parse, frame = self._layout.parse, self._encoder.frame
-        codes = iter(pieces.codes.tolist())
-        for file, buffer, base, boundaries in self._reader.read(pieces):
-            for start, end in itertools.pairwise(boundaries):
-                code = next(codes)
-                if code == DROPPED:
-                    continue
-                try:
-                    product = parse(buffer, start, end) or records.parse(bytes(buffer[start:end]), self._fields)
-                except (records.RefusedDocument, bson.errors.InvalidBSON) as error:
-                    yield Refusal(file, base + start, base + end, str(error))
-                    continue
-                split = by_code[code]
-                assert split is not None, "the plan names a split that it does not count"
-                split.add(product, frame(product), end - start)
+    def _shuffled(self, rows: np.ndarray, products: Products) -> np.ndarray:
+        return rows[np.argsort(hashing.mix(products.product_id[rows], self._seed ^ _ORDER_SALT), kind="stable")]
 
-    def _write_split(self, split: str, shard: int, content: _Split) -> dict[str, Any]:
-        """Writes the records of a split in random order, and the table of them; returns what the receipt says."""
-        product_ids = np.array(content.product_ids, np.int64)
-        order = np.argsort(hashing.mix(product_ids, self._seed ^ _ORDER_SALT), kind="stable")
-        digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if self._croissant else {})
-        name = schema.shard_name(split, shard, self._shards)
-        path = os.path.join(self._work.root, name)
-        if len(order):
-            files.write(path, _joined((content.frames[number] for number in order.tolist()), digests.values()))
-            manifest.write_records(os.path.join(self._work.root, manifest.records_name(name)), _table(content, order))
+
+class _ShardFile:
+    """The records of one split on their way into a file, and what the receipt says of it."""
+
+    def __init__(
+        self, name: str, table: manifest.Records, source_bytes: int, chunks: Iterable[bytearray], sha256: bool
+    ) -> None:
+        self._name = name
+        self._table = table
+        self._source_bytes = source_bytes
+        self._chunks = chunks
+        self._digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if sha256 else {})
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[bytearray]:
+        """Yields the content, once."""
+        for chunk in self._chunks:
+            for digest in self._digests.values():
+                digest.update(chunk)
+            self._bytes += len(chunk)
+            yield chunk
+
+    def told(self) -> dict[str, Any]:
+        """Returns what the receipt says, once the file is written."""
+        ids = self._table.product_id
         return {
-            "name": name,
-            "records": len(order),
-            "images": sum(content.num_images),
-            "bytes": content.record_bytes,
-            "source_bytes": content.source_bytes,
-            "first_id": int(product_ids.min()) if len(order) else None,
-            "last_id": int(product_ids.max()) if len(order) else None,
-        } | {name: digest.hexdigest() for name, digest in digests.items()}
+            "name": self._name,
+            "records": len(ids),
+            "images": len(self._table.digest),
+            "bytes": self._bytes,
+            "source_bytes": self._source_bytes,
+            "first_id": int(ids.min()) if len(ids) else None,
+            "last_id": int(ids.max()) if len(ids) else None,
+        } | {name: digest.hexdigest() for name, digest in self._digests.items()}
 
 
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Spares a tenth of the time: the collector would look through all records of a shard again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _table(products: Products, digests: np.ndarray) -> manifest.Records:
+    return manifest.Records(products.product_id, products.category_id, products.num_images.astype(np.int32), digests)
 
 
-def _joined(frames: Iterable[list[records.Buffer]], digests: Collection[Any]) -> Iterator[bytes]:
-    """Yields frames in chunks of megabytes, and tells the digests of them."""
-    buffers = itertools.chain.from_iterable(frames)
-    while chunk := b"".join(itertools.islice(buffers, _BUFFERS_PER_CHUNK)):
-        for digest in digests:
-            digest.update(chunk)
-        yield chunk
-
-
-def _table(content: _Split, order: np.ndarray) -> manifest.Records:
-    """Returns the table of a shard whose records are in the given order."""
-    num_images = np.array(content.num_images, np.int32)
-    firsts = np.cumsum(num_images) - num_images
-    lengths = num_images[order]
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return manifest.Records(
-        product_id=np.array(content.product_ids, np.int64)[order],
-        category_id=np.array(content.category_ids, np.int64)[order],
-        num_images=lengths,
-        digest=np.array(content.digests, np.uint64)[np.repeat(firsts[order], lengths) + within],
-    )
+def _refusal(pieces: Pieces, start: int, end: int, reason: str) -> Refusal:
+    file, offset = pieces.place(int(start))
+    return Refusal(file, offset, offset + int(end - start), reason)

@@ -8,10 +8,11 @@ import bson
 import numpy as np
 import xxhash
 
-from pipeline import files, index, plan, records, source, tfrecord
+from pipeline import example, files, index, layout, plan, records, source, tfrecord
 from pipeline.console import progress
+from pipeline.example import Encoder
 from pipeline.manifest import Manifest, Records, Shard
-from pipeline.records import Encoder, Fields
+from pipeline.records import Fields
 from pipeline.source import Reader
 
 _BYTES_PER_PROCESS = 256 << 20  # Less is done before another process has started.
@@ -123,10 +124,11 @@ def _faults(data: Manifest, task: _Task, shard: Shard, content: memoryview) -> I
     if (len(table.product_id), int(table.num_images.sum())) != (shard.records, shard.images):
         yield "the table of its records has other counts than the manifest"
     count = 0
+    endings = example.identifiers(table.product_id)
     try:
         for record in tfrecord.walk(content):
-            expected = table.product_id[count] if count < len(table.product_id) else None
-            if expected is None or not record.endswith(records.identifier(int(expected))):
+            if count == len(endings) or not record.endswith(endings[count]):
+                expected = table.product_id[count] if count < len(endings) else None
                 yield f"record {count} is not of product {expected}, as the table of records says"
                 return
             count += 1
@@ -152,10 +154,18 @@ def _differences(data: Manifest, documents: Documents, content: memoryview) -> I
         except (bson.errors.InvalidBSON, records.RefusedDocument) as error:
             yield f"record {number} is of {where}, which cannot be parsed now: {error}"
             continue
-        if b"".join(encoder.frame(product))[12:-4] != record:
+        if _record(encoder, product) != record:
             yield f"record {number} differs from its document, {where}"
     for reader in readers:
         reader.close()
+
+
+def _record(encoder: Encoder, product: records.Product) -> bytes:
+    ends = np.cumsum(np.array([0, *map(len, product.pictures)], np.int64))
+    ids = np.array([product[:2]], np.int64)
+    columns = layout.Products(ids[:, 0], ids[:, 1], np.array([len(ends) - 1]), ends[:-1], ends[1:])
+    [framed] = encoder.frame(memoryview(b"".join(product.pictures)), columns)
+    return bytes(framed[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES])
 
 
 def _locate(

@@ -1,13 +1,16 @@
-"""What tests of prediction share: runs beside the trained one, and the same products in other shards."""
+"""What tests of exporting share: runs beside the trained one, the same products in other shards, a saved model."""
 
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
 
+from export import exporting
+from export.exporting import SaveConfig
 from export.predictor import PredictConfig
 from model import checkpoint
 from model.checkpoint import Position
@@ -63,3 +66,11 @@ def many_shards(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Ma
     inputs = (str(catalogue / synthetic_catalogue.TEST),)
     folder = str(tmp_path_factory.mktemp("many") / "shards")
     return shard_job.run(ShardConfig(inputs=inputs, output=folder, piece_bytes=16 << 10, shard_bytes=32 << 10))
+
+
+@pytest.fixture(scope="session")
+def model_folder(trained_run: Run, train_data: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an exported model of one version, which names four categories; tests only read it."""
+    folder = tmp_path_factory.mktemp("models") / "shop"
+    exporting.export(trained_run, SaveConfig(output=str(folder), top_k=4), data=train_data)
+    return folder

@@ -1,5 +1,6 @@
 """Tests of predicting shards."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from export.predictor import PredictConfig, Predictor, share_a_pass
 from export.scores import Part
 from model.run import Run
 from model.scoring import ProductScorer, Scores
-from pipeline import schema, shard_job
+from pipeline import schema, shard_job, taxonomy
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
 from pipeline.product_batches import ProductBatch
@@ -132,6 +133,23 @@ def test_a_shard_that_does_not_hold_what_its_table_says_is_refused(
     monkeypatch.setattr(Manifest, "records", other)
     with pytest.raises(UserError, match=r"-00001-of-.* does not hold the products that its table names"):
         _parts(options())
+
+
+def test_a_damaged_shard_is_named(options: _Options, test_data: Manifest, tmp_path: Path) -> None:
+    shutil.copytree(test_data.folder, tmp_path / "shards")
+    data = Manifest.load(str(tmp_path / "shards"))
+    path = Path(data.path(data.shards(schema.TEST)[1].name))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"-00001-of-.* is damaged: corrupted record"):
+        _parts(options(data=data.folder))
+
+
+def test_runs_of_other_categories_are_not_averaged(trained_run: Run) -> None:
+    other = replace(trained_run, folder="other", tree=taxonomy.flat([1, 2]))
+    with pytest.raises(UserError, match=r"other and .* have another category tree"):
+        share_a_pass([trained_run, other])
 
 
 def test_a_split_that_the_data_lack_is_refused(options: _Options, train_data: Manifest) -> None:

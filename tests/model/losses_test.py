@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from model.losses import SmoothedCrossEntropy
+from model import losses
+from model.losses import LossConfig, SmoothedCrossEntropy
+from pipeline.console import UserError
 
 _CATEGORIES = 7
 
@@ -52,3 +54,52 @@ def test_low_precision_logits_are_summed_in_float32() -> None:
     low = keras.ops.cast(logits, "bfloat16")
     expected = SmoothedCrossEntropy(0.1).call(labels, keras.ops.cast(low, "float32"))
     np.testing.assert_array_equal(SmoothedCrossEntropy(0.1).call(labels, low), expected)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_mixed_picture_has_the_loss_of_both_labels_by_their_shares(smoothing: float) -> None:
+    labels, logits = _batch(7)
+    others, share = np.roll(labels, 1), np.array([0.0, 0.1, 0.25, 0.4, 0.5], np.float32)
+    mixed = np.stack([labels, others, share], axis=-1).astype(np.float32)
+    one_hot = np.eye(_CATEGORIES, dtype=np.float32)
+    soft = (1 - share)[:, None] * one_hot[labels] + share[:, None] * one_hot[others]
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)(soft, logits)
+    assert float(SmoothedCrossEntropy(smoothing)(mixed, logits)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def _prior() -> np.ndarray:
+    return np.arange(1, _CATEGORIES + 1) / np.arange(1, _CATEGORIES + 1).sum()
+
+
+def test_class_weights_lift_the_rare_and_keep_the_mean() -> None:
+    loss = losses.build(LossConfig(class_weights=1.0), _prior())
+    labels, logits = _batch(8)
+    plain = np.asarray(SmoothedCrossEntropy().call(labels, logits))
+    weights = np.asarray(loss.call(labels, logits)) / plain
+    np.testing.assert_allclose(weights * _prior()[labels], 1 / _CATEGORIES, rtol=1e-4)
+
+
+def test_logit_adjustment_adds_the_log_of_the_frequency() -> None:
+    labels, logits = _batch(9)
+    found = losses.build(LossConfig(logit_adjustment=0.5), _prior()).call(labels, logits)
+    expected = SmoothedCrossEntropy().call(labels, (logits + 0.5 * np.log(_prior())).astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_without_options_against_imbalance_the_loss_is_the_plain_one() -> None:
+    labels, logits = _batch(10)
+    found = losses.build(LossConfig(), _prior()).call(labels, logits)
+    np.testing.assert_array_equal(found, SmoothedCrossEntropy().call(labels, logits))
+
+
+def test_accuracy_goes_by_the_greater_label_of_a_mixed_picture() -> None:
+    labels, logits = np.array([0, 1, 2]), np.eye(3, dtype=np.float32)[[0, 1, 0]]
+    mixed = np.stack([labels, [0, 0, 0], [0.3, 0.3, 0.3]], axis=-1)
+    for each in (labels, labels[:, None], mixed):
+        np.testing.assert_array_equal(losses.accuracy(keras.ops.convert_to_tensor(each), logits), [1, 1, 0])
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "class_weights", "logit_adjustment"])
+def test_a_negative_option_is_refused_by_its_flag(name: str) -> None:
+    with pytest.raises(UserError, match=f"--{name} "):
+        LossConfig(**{name: -0.1})

@@ -52,7 +52,7 @@ def test_the_prior_follows_the_counts_and_leaves_every_category_possible(
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
-        ({"learning_rate": 0.5}, "learning_rate was 0.003 and is 0.5"),
+        ({"optimization.learning_rate": 0.5}, "optimization.learning_rate was 0.003 and is 0.5"),
         ({"stages": "all:3"}, "stages was 'head:1,all:1' and is 'all:3'"),
         ({"model.dropout": 0.9}, "model.dropout was 0.3 and is 0.9"),
         ({"input.batch_size": 7, "input.seed": 6}, "input.batch_size was 64 and is 7, input.seed was 5 and is 6"),

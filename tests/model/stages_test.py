@@ -60,3 +60,17 @@ def test_an_epoch_past_the_last_stage_is_an_error() -> None:
     assert stages.total_epochs(plan) == 3
     with pytest.raises(ValueError, match="epoch 3 is past the 3 epochs"):
         stages.of_epoch(plan, 3)
+
+
+@pytest.mark.parametrize("trainable", ["head", "all", "block2"])
+def test_layers_that_there_are_may_be_named(trainable: str) -> None:
+    stages.check(trainable, ("block1", "block2"))
+
+
+def test_layers_that_there_are_not_are_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UserError, match=r"'block'.* expected head, all, or one of block1, block2"):
+        stages.check("block", ("block1", "block2"))
+
+
+def test_at_once_is_one_stage_of_as_many_epochs() -> None:
+    assert stages.at_once(stages.parse("head:1,block2:2@0.3,all:4@0.1")) == (Stage("all", 7, 0.1),)

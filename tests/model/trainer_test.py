@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, journal, locks, options, trainer
+from model import checkpoint, journal, locks, optimization, optimizers, options, trainer
+from model.augment import AugmentConfig
 from model.checkpoint import Position
 from model.config import TrainConfig
+from model.optimizers import OptimizerConfig
 from model.run import Run
 from pipeline import input as input_pipeline
 from pipeline import schema, shard_job
@@ -168,7 +170,7 @@ def test_data_without_a_validation_split_are_trained_on(
 def test_the_rate_of_a_stage_falls_to_nothing(
     changes: dict[str, Any], tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
-    config = replace(train_config, stages="head:1@0.1", **changes)
+    config = replace(train_config, stages="head:1@0.1", optimization=OptimizerConfig(**changes))
     run = Run.begin(str(tmp_path), config, train_data)
     trainer.train(run, train_data)
     [record] = _records(run)
@@ -182,6 +184,85 @@ def test_another_seed_gives_another_run(
     run = Run.begin(str(tmp_path), config, train_data)
     trainer.train(run, train_data)
     assert _records(run)[0]["loss"] != _records(trained_run)[0]["loss"]
+
+
+def _everything(config: TrainConfig) -> TrainConfig:
+    """Returns options with which stages, averages, accumulation and every change of pictures must come back."""
+    return replace(
+        config,
+        stages="head:1,block3:1@0.5,all:1@0.2",
+        optimization=OptimizerConfig(learning_rate=3e-3, ema=0.9, layer_decay=0.7, accumulate=2, clip_norm=1.0),
+        augment=AugmentConfig(zoom=0.3, rotate=20, colour=0.2, erase=0.5, mixup=0.2, cutmix=1.0),
+    )
+
+
+# An epoch has 6 batches: stages change at 6 and 12. The saves before the third stage are 12.
+@pytest.mark.parametrize(("number", "expected"), [(12, Position(2, 0, 12)), (15, Position(2, 3, 15))])
+def test_slots_and_averages_come_back_across_stages(
+    number: int, expected: Position, tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+) -> None:
+    config = _everything(train_config)
+    undisturbed = Run.begin(str(tmp_path / "undisturbed"), config, train_data)
+    trainer.train(undisturbed, train_data)
+    run = Run.begin(str(tmp_path / "killed"), replace(config, checkpoint_seconds=0), train_data)
+    assert _train_until_killed(run, train_data, number, before=False) == expected
+    trainer.train(Run.begin(run.folder, config, train_data), train_data)
+    _assert_same_end(run, undisturbed)
+    assert _records(run)[-1]["validation"] == _records(undisturbed)[-1]["validation"]
+
+
+def test_a_trained_run_has_the_averages_as_its_weights(
+    tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+) -> None:
+    config = replace(train_config, stages="all:1", optimization=OptimizerConfig(ema=0.9))
+    run = Run.begin(str(tmp_path), config, train_data)
+    trainer.train(run, train_data)
+    model, path = run.trained()
+    going_on = run.build(pretrained=False)
+    optimization.enter_stage(run, going_on, 0, _steps(run, train_data))
+    checkpoint.restore(path, going_on)
+    kernel = going_on.get_layer("head").kernel
+    averages = {variable.path: average for variable, average in optimizers.averages(going_on.optimizer)}
+    np.testing.assert_array_equal(model.get_layer("head").kernel, averages[kernel.path])
+    assert not np.array_equal(kernel, averages[kernel.path])
+
+
+def test_a_run_begins_with_the_weights_of_another(
+    tmp_path: Path,
+    train_config: TrainConfig,
+    train_data: Manifest,
+    trained_run: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = replace(train_config, model=replace(train_config.model, init_from=trained_run.folder))
+    model = Run.begin(str(tmp_path), config, train_data).build(pretrained=True)
+    assert "with its last layer: the categories are the same" in capsys.readouterr().out
+    for mine, other in zip(model.get_weights(), _weights(trained_run), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_with_other_categories_the_last_layer_is_new(
+    tmp_path: Path, catalogue: Path, train_config: TrainConfig, trained_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flat = tmp_path / "train.bson"  # Without category_names.csv beside it, the tree has one level.
+    flat.symlink_to(catalogue / synthetic_catalogue.TRAIN)
+    data = shard_job.run(ShardConfig(inputs=(str(flat),), output=str(tmp_path / "shards"), validation_fraction=0))
+    config = replace(train_config, model=replace(train_config.model, init_from=trained_run.folder))
+    model = Run.begin(str(tmp_path / "run"), config, data).build(pretrained=True)
+    assert "with a new last layer: other categories" in capsys.readouterr().out
+    source = trained_run.trained()[0]
+    for name, same in (("backbone", True), ("head", False)):
+        mine, other = (each.get_layer(name).get_weights() for each in (model, source))
+        assert np.array_equal(mine[0], other[0]) == same
+
+
+def test_a_run_of_another_backbone_is_refused_as_a_beginning(
+    tmp_path: Path, train_config: TrainConfig, train_data: Manifest, trained_run: Run
+) -> None:
+    other = replace(train_config.model, backbone="mobilenet_v3_small", init_from=trained_run.folder)
+    with pytest.raises(UserError, match="is a run of simple_cnn, and this is one of mobilenet_v3_small"):
+        Run.begin(str(tmp_path), replace(train_config, model=other), train_data)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("logs_written", [1, 2])

@@ -122,7 +122,7 @@ def _batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     decoder = BatchDecoder(_SIZE, size, policy=policy, report=report)
     return decoder.decode(
-        encoded, corners=decode.middle(_SIZE, size, len(encoded)), product_ids=100 + np.arange(len(encoded))
+        encoded, corners=np.full((len(encoded), 2), (_SIZE - size) // 2), product_ids=100 + np.arange(len(encoded))
     )
 
 
@@ -151,7 +151,7 @@ def test_a_batch_lies_where_tensorflow_takes_it_without_a_copy() -> None:
 
 def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
     decoder = BatchDecoder(_SIZE, _SIZE)
-    corners, ids = decode.middle(_SIZE, _SIZE, 1), np.zeros(1, np.int64)
+    corners, ids = np.zeros((1, 2), np.int64), np.zeros(1, np.int64)
     first, _ = decoder.decode([_jpeg(1)], corners=corners, product_ids=ids)
     row, address = first[0, 3:5], first.ctypes.data
     expected = row.copy()

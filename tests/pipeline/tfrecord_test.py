@@ -1,5 +1,6 @@
 """Tests of TFRecord framing; records_test.py compares it with TensorFlow's own."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +10,10 @@ from pipeline.tfrecord import CorruptRecord
 
 
 def _file(records: list[bytes]) -> bytes:
-    return b"".join(
-        tfrecord.header(len(record)) + record + tfrecord.masked(tfrecord.extend_crc(0, record)) for record in records
-    )
+    headers = tfrecord.headers(np.array(list(map(len, records)), np.int64))
+    footers = tfrecord.footers(np.array([tfrecord.extend_crc(0, record) for record in records]))
+    parts = zip(headers, records, footers, strict=True)
+    return b"".join(header.tobytes() + record + footer.tobytes() for header, record, footer in parts)
 
 
 @given(st.lists(st.binary(max_size=100)))
@@ -37,3 +39,11 @@ def test_a_cut_inside_a_record_is_found(records: list[bytes], data: st.DataObjec
     size = data.draw(st.integers(start + 1, len(content) - 1))
     with pytest.raises(CorruptRecord, match=f"record {len(records) - 1}, at byte {start}: the file ends inside"):
         list(tfrecord.walk(memoryview(content)[:size]))
+
+
+@given(st.lists(st.integers(0, (1 << 63) - 1), min_size=1))
+def test_headers_are_the_same_by_table_and_by_checksum(lengths: list[int]) -> None:
+    found = tfrecord.headers(np.array(lengths, np.int64))
+    expected = [length.to_bytes(8, "little") for length in lengths]
+    crcs = tfrecord.footers(np.array([tfrecord.extend_crc(0, packed) for packed in expected]))
+    assert found.tobytes() == b"".join(packed + crc.tobytes() for packed, crc in zip(expected, crcs, strict=True))

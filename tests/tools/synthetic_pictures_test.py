@@ -51,7 +51,7 @@ def _thumbnails(labels: Sequence[int], seed: int) -> np.ndarray:
         for label in labels
         for product in range(_PRODUCTS)
     ]
-    corners = decode.middle(SIZE, SIZE, len(encoded))
+    corners = np.zeros((len(encoded), 2), np.int64)
     pictures, _ = decode.BatchDecoder(SIZE, SIZE).decode(encoded, corners=corners, product_ids=np.arange(len(encoded)))
     small = pictures.reshape(len(labels), _PRODUCTS, 18, 10, 18, 10, 3).mean(axis=(3, 5))
     return small.reshape(len(labels), _PRODUCTS, -1)

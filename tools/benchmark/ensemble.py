@@ -35,7 +35,7 @@ def measure(folder: str) -> Iterator[Table]:
         if method == combine.FITTED:
             words += ["--labels", ",".join(labelled)]
             name = f"fitted, on {_LABELLED:,} labelled products"
-        seconds, peak = process.run("export.ensemble", *words)
+        seconds, _, peak = process.run("export.ensemble", *words)
         table.rows.append([name, f"{seconds:.1f}", f"{_PRODUCTS / seconds:,.0f}", f"{peak / (1 << 20):.0f}"])
     yield table
 

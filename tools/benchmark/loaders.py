@@ -6,6 +6,7 @@ process of its own.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,29 +19,28 @@ from tools.benchmark.rates import Work
 _RAW_IMAGES = 8192  # Kept in memory, about 45 MB: more than a cache holds.
 
 
-def pictures(work: Work, *, most: int | None = None) -> list[bytes]:
-    """Returns the encoded images of the train split, in the order of the shards."""
+def labelled_pictures(work: Work) -> Iterator[tuple[bytes, int]]:
+    """Yields the encoded images of the train split in the order of the shards, each with its category's label."""
     from tensorflow import train as protos
 
     from pipeline import tfrecord
 
-    found: list[bytes] = []
     data = Manifest.load(work.folder)
+    label_key = schema.level_key(data.taxonomy().num_levels)
     for shard in data.shards(schema.TRAIN):
         with open(data.path(shard.name), "rb") as file:
             content = memoryview(file.read())
         for record in tfrecord.walk(content):
-            found += protos.Example.FromString(record).features.feature[schema.IMAGES].bytes_list.value
-        if most and len(found) >= most:
-            break
-    return found[:most]
+            features = protos.Example.FromString(record).features.feature
+            for image in features[schema.IMAGES].bytes_list.value:
+                yield image, features[label_key].int64_list.value[0]
 
 
 def raw_decoder(work: Work) -> Callable[[], Iterator[int]]:
     """The limit: libjpeg-turbo on images in memory, into one array, with the settings and pixels of all others."""
     import simplejpeg
 
-    images = pictures(work, most=_RAW_IMAGES)
+    images = [image for image, _ in itertools.islice(labelled_pictures(work), _RAW_IMAGES)]
     batch = np.empty((work.batch_size, work.decode_size, work.decode_size, 3), np.uint8)
     decode = functools.partial(simplejpeg.decode_jpeg, fastdct=True, fastupsample=False)
 

@@ -1,6 +1,7 @@
 """Runs a command of the project and watches its memory."""
 
 import contextlib
+import resource
 import subprocess
 import sys
 import time
@@ -16,10 +17,12 @@ class Run(NamedTuple):
 
     Attributes:
       seconds: From its start to its end.
+      cpu: Seconds that processors worked for it.
       peak: The largest resident memory seen, in bytes.
     """
 
     seconds: float
+    cpu: float
     peak: int
 
 
@@ -29,7 +32,7 @@ def run(module: str, *words: str) -> Run:
     Raises:
       RuntimeError: It failed.
     """
-    begun, peak = time.perf_counter(), 0
+    begun, before, peak = time.perf_counter(), _cpu_of_children(), 0
     command = [sys.executable, "-m", module, *words]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
@@ -38,4 +41,9 @@ def run(module: str, *words: str) -> Run:
         time.sleep(_POLL_SECONDS)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}.")
-    return Run(time.perf_counter() - begun, peak)
+    return Run(time.perf_counter() - begun, _cpu_of_children() - before, peak)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

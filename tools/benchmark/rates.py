@@ -10,6 +10,8 @@ from multiprocessing.connection import Connection
 
 from pipeline.console import UserError
 
+_PATIENCE_S = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -69,11 +71,13 @@ def _process(loader: Loader, work: Work) -> Iterator[Connection]:
         process.start()
     theirs.close()
     try:
-        ours.recv()  # It is ready: loaders are prepared one after another.
+        with contextlib.suppress(EOFError):  # It may die of it.
+            ours.recv()  # It is ready: loaders are prepared one after another.
         yield ours
     finally:
         ours.close()
-        process.join()
+        process.join(_PATIENCE_S)  # Threads of a library may not want to end.
+        process.kill()
 
 
 @contextlib.contextmanager
@@ -92,7 +96,7 @@ def _ask(connection: Connection) -> float | None:
     try:
         connection.send("pass")
         rate: float | None = connection.recv()
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         return 0.0  # It died, and said why on standard error.
     return rate
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import os
 import shutil
 import struct
@@ -11,21 +10,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import psutil
 
-from pipeline import bson_framing, files, index, records, source
-from pipeline.records import CommonLayout, Encoder, Fields
+from pipeline import bson_framing, files, index, layout, source
+from pipeline.example import Encoder
+from pipeline.records import Fields
 from pipeline.source import Reader
 from pipeline.taxonomy import Taxonomy
 from tools import synthetic_catalogue, synthetic_tree
 from tools.benchmark.table import Table, best_seconds
 from tools.synthetic_catalogue import CatalogueConfig
 
-_DRAWN_PRODUCTS = 20_000  # About 190 MB, which is repeated under other ids.
+_DRAWN_PRODUCTS = 8_000  # About 75 MB, which are repeated under other ids.
 _CATEGORIES = 500
 _ID_OFFSET = 9  # Of the value of `_id` in a document: after the length, the type and the name.
 _LOOP_BYTES = 256 << 20
 _POLL_SECONDS = 0.05
+_COPY, _RECORD_LOOP, _START, _ONE_PROCESS = (
+    "cp + fsync",
+    "record loop",
+    "start of the command",
+    "whole job, one process",
+)
 
 
 def measure(path: str, size: int, *, rounds: int) -> Table:
@@ -43,28 +50,28 @@ def measure(path: str, size: int, *, rounds: int) -> Table:
     total = os.path.getsize(path)
     copy, shards = f"{path}.copy", f"{path}.shards"
     peaks: dict[int, int] = {}
-    workers = {"whole job, one process": 1, "whole job, by default": 0}
+    workers = {_ONE_PROCESS: 1, "whole job, two processes": 2, "whole job, by default": 0}
     calls: dict[str, Callable[[], object]] = {
-        "cp + fsync": lambda: _copy(path, copy),
+        _COPY: lambda: _copy(path, copy),
         "index": lambda: _index(path),
-        "record loop": lambda: _record_loop(path, tree),
+        _RECORD_LOOP: lambda: _record_loop(path, tree),
+        _START: _start,
     }
     for name, count in workers.items():
         calls[name] = functools.partial(_job, path, shards, count, peaks)
     seconds = best_seconds(calls, rounds=rounds, prepare=functools.partial(_prepare, path, [copy, shards]))
-    looped = min(total, _LOOP_BYTES)
     table = Table(
         f"Sharding {total / 1e9:.2f} GB from the page cache, best of {rounds}",
-        ["", "s", "MB/s", "s/GB", "times cp", "peak MiB of a process"],
+        ["", "s", "MB/s", "s/GB", "times cp", "against one process", "peak MiB of a process"],
     )
     for name, spent in seconds.items():
-        amount = looped if name == "record loop" else total
-        per_gb = spent / amount * 1e9
-        times = per_gb / (seconds["cp + fsync"] / total * 1e9)
-        memory = f"{peaks[workers[name]] / (1 << 20):.0f}" if name in workers else ""
-        table.rows.append(
-            [name, f"{spent:.2f}", f"{amount / spent / 1e6:,.0f}", f"{per_gb:.3f}", f"{times:.2f}", memory]
-        )
+        size = {_RECORD_LOOP: min(total, _LOOP_BYTES), _START: 0}.get(name, total)
+        cells = [f"{size / spent / 1e6:,.0f}", f"{spent / size * 1e9:.3f}"] if size else ["", ""]
+        times = f"{spent / size / seconds[_COPY] * total:.2f}" if size else ""
+        of_job = ["", ""]
+        if name in workers:
+            of_job = [f"{seconds[_ONE_PROCESS] / spent:.2f}", f"{peaks[workers[name]] / (1 << 20):.0f}"]
+        table.rows.append([name, f"{spent:.2f}", *cells, times, *of_job])
     _prepare(path, [copy, shards])
     os.unlink(path)
     return table
@@ -125,15 +132,21 @@ def _record_loop(path: str, tree: Taxonomy) -> None:
     """Turns documents in memory into framed records, which are dropped."""
     with Reader(path) as reader:
         data = memoryview(reader.read(0, _LOOP_BYTES))
-    layout, encoder = CommonLayout(Fields()), Encoder(tree)
-    for start, end in itertools.pairwise(bson_framing.boundaries(data)):
-        product = layout.parse(data, start, end) or records.parse(bytes(data[start:end]), Fields())
-        encoder.frame(product)
+    boundaries = np.array(bson_framing.boundaries(data), np.int64)
+    products, _ = layout.read(data, boundaries[:-1], boundaries[1:], Fields())
+    for _chunk in Encoder(tree).frame(data, products):
+        pass
+
+
+def _start() -> None:
+    """Runs the command up to the point where it would look at its input."""
+    subprocess.run([sys.executable, "-m", "pipeline.shard"], check=False, capture_output=True)
 
 
 def _job(path: str, shards: str, workers: int, peaks: dict[int, int]) -> None:
     """Runs the command; notes the largest resident memory in bytes that one of its processes took."""
-    options = [f"--direct_num_workers={workers}", "--direct_running_mode=in_memory"] if workers else []
+    mode = "multi_processing" if workers > 1 else "in_memory"
+    options = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"] if workers else []
     command = [sys.executable, "-m", "pipeline.shard", "--input", path, "--output", shards, *options]
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0
