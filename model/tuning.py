@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -49,6 +50,8 @@ class TuningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--tuning_seed is {self.seed}; expected 0 or more.")
         if self.trials < 1:
             raise UserError(f"--trials is {self.trials}; expected 1 or more.")
 
@@ -71,8 +74,9 @@ def tune(config: TuningConfig) -> str:
             _finish(config, study, Trial(study, unfinished._trial_id))
         while len(study.trials) < config.trials:
             # A sampler for each trial: one that lives on would begin anew when the search is continued.
+            drawn = np.random.SeedSequence((config.seed, len(study.trials))).generate_state(1)
             study.sampler = optuna.samplers.TPESampler(
-                seed=config.seed + len(study.trials), n_startup_trials=_STARTUP_TRIALS, multivariate=True
+                seed=int(drawn[0]), n_startup_trials=_STARTUP_TRIALS, multivariate=True
             )
             _finish(config, study, study.ask(searched.distributions))
         return trials.write(config.folder, study.trials)
