@@ -53,7 +53,7 @@ def _kill_when(words: list[str], ready: Callable[[], bool]) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_run_killed_while_it_saves_and_while_it_validates_ends_in_the_weights_of_an_undisturbed_one(
+def test_a_run_killed_while_it_saves_and_once_more_ends_in_the_weights_of_an_undisturbed_one(
     command: Callable[..., subprocess.CompletedProcess[str]], trained_run: Run, train_data: Manifest, tmp_path: Path
 ) -> None:
     saved = tmp_path / "checkpoints"
