@@ -23,6 +23,7 @@ from absl import flags
 from export import prediction
 from export.predictor import PredictConfig
 from model import scoring
+from model.run import CHOICES, NEWEST
 from pipeline import console, schema
 
 _RUN = flags.DEFINE_multi_string("run", None, "Folder of a run, a --workdir of model.train; repeat it to average runs.")
@@ -38,6 +39,7 @@ _SCORES = flags.DEFINE_string("scores", None, "Folder to keep the scores in; of 
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Images in a batch; by default one that suits the device, halved where memory runs out."
 )
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", NEWEST, CHOICES, "The newest, or the best on the validation products.")
 flags.mark_flag_as_required("run")
 
 
@@ -53,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
         top_k=_TOP_K.value,
         scores=_SCORES.value,
         batch_size=_BATCH_SIZE.value,
+        checkpoint=_CHECKPOINT.value,
     )
     console.say(prediction.run(config, argv[1:]).summary())
 

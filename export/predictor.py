@@ -15,7 +15,7 @@ import xxhash
 from export import scores
 from export.scores import Answers, Part
 from model import scoring
-from model.run import Run
+from model.run import NEWEST, Run
 from model.scoring import Best, ProductScorer, Scores
 from pipeline import product_batches, schema
 from pipeline.console import UserError, say
@@ -41,6 +41,7 @@ class PredictConfig:
       top_k: Number of categories that are kept for each product.
       scores: Folder to keep the scores of each run in; None for none.
       batch_size: Images in a batch; None for one that suits the device.
+      checkpoint: Which checkpoint of each run, one of `model.run.CHOICES`.
     """
 
     runs: tuple[str, ...]
@@ -52,6 +53,7 @@ class PredictConfig:
     top_k: int = 10
     scores: str | None = None
     batch_size: int | None = None
+    checkpoint: str = NEWEST
 
     def __post_init__(self) -> None:
         scoring.check_options(self.views, self.aggregate)
@@ -119,7 +121,7 @@ class Predictor:
         self.data = config.load_data()
         self._shards = self.data.shards(config.split)
         self.tree = runs[0].tree
-        self._classifiers, checkpoints = zip(*(run.trained() for run in runs), strict=True)
+        self._classifiers, checkpoints = zip(*(run.trained(config.checkpoint) for run in runs), strict=True)
         for number, classifier in enumerate(self._classifiers):
             classifier.name = f"run{number}"  # Keras joins no two models of one name.
         self.identities = [

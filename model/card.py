@@ -50,11 +50,10 @@ def _text(run: Run, data: Manifest, history: Sequence[dict[str, Any]], devices: 
 
 def _head(run: Run, history: Sequence[dict[str, Any]]) -> str:
     config, epochs = run.config, stages.total_epochs(run.config.plan)
-    done = "all of them" if len(history) == epochs else f"{len(history)} of them done"
     return (
         f"# {os.path.basename(os.path.abspath(run.folder))}\n\n"
         f"A classifier of product images into {run.tree.num_categories:,} categories: {config.model.backbone}, "
-        f"{config.input.image_size} px, trained for {epochs} epochs (`--stages={config.stages}`), {done}."
+        f"{config.input.image_size} px, after {len(history)} of {epochs} epochs (`--stages={config.stages}`)."
     )
 
 

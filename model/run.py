@@ -1,12 +1,11 @@
 """A run's folder: all that evaluation and export need, beside the checkpoints."""
 
 import csv
-import fcntl
 import io
 import os
 import platform
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -22,7 +21,7 @@ from pipeline.manifest import Manifest
 from pipeline.taxonomy import Taxonomy
 
 _FILE_NAME = "run.json"
-_FLAGFILE, _CATEGORIES, _LOCK = "train.flags", "categories.csv", ".lock"
+_FLAGFILE, _CATEGORIES = "train.flags", "categories.csv"
 _FREE = ("checkpoint_seconds", "keep_checkpoints")  # Options that may change when a run is continued.
 _SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "simplejpeg")
 NEWEST, BEST = "newest", "best"
@@ -147,30 +146,6 @@ class Run:
         model = self.build(pretrained=False)
         checkpoint.restore(path, model)
         return model, path
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other processes from training this run; the system unlocks it when the process ends, however it does.
-
-        Raises:
-          UserError: Another process trains it.
-        """
-        with open(os.path.join(self.folder, _LOCK), "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process trains {self.folder}; wait for its end, or give another --workdir."
-                ) from None
-            yield
-
-    @staticmethod
-    def wait_for_lock(folder: str) -> None:
-        """Waits until no process trains the run in a folder, if there is one."""
-        path = os.path.join(folder, _LOCK)
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
 
     def next_command(self) -> str:
         """Returns the command that comes after training."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import card, checkpoint, evaluator, journal, metrics, optimization, optimizers, stages
+from model import card, checkpoint, evaluator, journal, locks, metrics, optimization, optimizers, stages
 from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
@@ -34,10 +34,12 @@ def train(run: Run, data: Manifest, devices: Devices = ONE) -> None:
         more, the disk is full, or the batch cannot be shared by the devices.
     """
     devices.check_batch(run.config.input.batch_size)
+    if devices.processes > 1 and run.config.optimization.ema:
+        raise UserError("--ema keeps averages that one process saves alone; train in one process, or with --ema=0.")
     if not devices.writes:
         _Training(run, data, devices).go_on()
         return
-    with run.lock():
+    with locks.held(run.folder):
         checkpoint.sweep(run.checkpoints)
         _Training(run, data, devices).go_on()
 
@@ -149,14 +151,16 @@ class _Training:
     def save(self, position: Position, sums: list[float]) -> None:
         """Saves a checkpoint, if this process is the one that does."""
         if self.devices.writes:
-            checkpoint.save(
-                self.run.checkpoints,
-                self.model,
-                position,
-                notes={"history": self.history, "sums": sums},
-                keep=self.run.config.keep_checkpoints,
-                keep_also=best_steps(self.history),
-            )
+            # Keras makes a variable while it saves, which the other processes would have to take part in.
+            with self.devices.alone():
+                checkpoint.save(
+                    self.run.checkpoints,
+                    self.model,
+                    position,
+                    notes={"history": self.history, "sums": sums},
+                    keep=self.run.config.keep_checkpoints,
+                    keep_also=best_steps(self.history),
+                )
 
     def _write_logs(self) -> None:
         if self.devices.writes and self.history:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -100,6 +101,7 @@ def picture(trials: Sequence[FrozenTrial], rows: Sequence[dict[str, Any]]) -> by
     first.step([row["trial"] for _, row in measured], shown, where="post", color=_BEST_COLOUR, label="best so far")
     first.legend(frameon=False, fontsize=9)
     first.set_ylabel("validation accuracy by product")
+    first.xaxis.set_major_locator(MaxNLocator(integer=True))
     first.set_xlabel("trial (grey: pruned or failed)")
     for axes, name in zip(others, names, strict=False):
         distribution = trials[0].distributions[name]

@@ -14,11 +14,11 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from model import space, trials
-from model.run import Run
+from model import locks, space, trials
 from model.space import Space
 from pipeline import files
 from pipeline.console import UserError, say
@@ -50,6 +50,8 @@ class TuningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"--tuning_seed is {self.seed}; expected 0 or more.")
         if self.trials < 1:
             raise UserError(f"--trials is {self.trials}; expected 1 or more.")
 
@@ -65,17 +67,19 @@ def tune(config: TuningConfig) -> str:
         the flags are refused by model.train.
     """
     searched = Space.parse(config.space)
-    _open(config)
-    study = _study(config)
-    for unfinished in study.get_trials(states=[TrialState.RUNNING]):
-        _finish(config, study, Trial(study, unfinished._trial_id))
-    while len(study.trials) < config.trials:
-        # A sampler of its own for each trial: one that lives on would start over when the search is continued.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=config.seed + len(study.trials), n_startup_trials=_STARTUP_TRIALS, multivariate=True
-        )
-        _finish(config, study, study.ask(searched.distributions))
-    return trials.write(config.folder, study.trials)
+    with locks.held(config.folder):
+        _open(config)
+        study = _study(config)
+        for unfinished in study.get_trials(states=[TrialState.RUNNING]):
+            _finish(config, study, Trial(study, unfinished._trial_id))
+        while len(study.trials) < config.trials:
+            # A sampler for each trial: one that lives on would begin anew when the search is continued.
+            drawn = np.random.SeedSequence((config.seed, len(study.trials))).generate_state(1)
+            study.sampler = optuna.samplers.TPESampler(
+                seed=int(drawn[0]), n_startup_trials=_STARTUP_TRIALS, multivariate=True
+            )
+            _finish(config, study, study.ask(searched.distributions))
+        return trials.write(config.folder, study.trials)
 
 
 def _open(config: TuningConfig) -> None:
@@ -128,7 +132,7 @@ def _finish(config: TuningConfig, study: optuna.Study, trial: Trial) -> None:
 
 def _train(config: TuningConfig, trial: Trial, folder: str) -> tuple[TrialState, str]:
     """Returns how the training of a trial ended, and its error where it failed."""
-    Run.wait_for_lock(folder)  # A search that was killed leaves a training that goes on.
+    locks.wait(folder)  # A search that was killed leaves a training that goes on.
     words = [*config.flags, *space.flags(trial.params), f"--workdir={folder}"]
     log = os.path.join(config.folder, "trials", f"{os.path.basename(folder)}.log")
     files.make_folder(os.path.dirname(log))

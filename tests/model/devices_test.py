@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,39 +78,48 @@ def test_two_devices_of_tensorflow_share_the_batches_of_one(
     assert "2 x cpu, 1 process" in Path(two.folder, "card.md").read_text()
 
 
-def test_two_processes_of_jax_continue_a_run_of_tensorflow_with_the_same_batches(
-    tmp_path: Path, train_config: TrainConfig, train_data: Manifest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.clusters)])
+def test_jax_continues_a_run_of_tensorflow_with_the_same_batches(
+    processes: int, tmp_path: Path, train_config: TrainConfig, train_data: Manifest
 ) -> None:
     pytest.importorskip("jax")
-    config = _plain(train_config, stages="all:1,all:1", learning_rate=0.01, checkpoint_seconds=0)
-    one, two = (Run.begin(str(tmp_path / name), config, train_data) for name in ("one", "two"))
+    config = _plain(train_config, stages="all:1", learning_rate=0.01, checkpoint_seconds=0.0)
+    one, other = (Run.begin(str(tmp_path / name), config, train_data) for name in ("one", "other"))
     trainer.train(one, train_data)
-    shutil.copytree(one.folder, two.folder, dirs_exist_ok=True)
+    shutil.copytree(one.folder, other.folder, dirs_exist_ok=True)
     shutil.rmtree(
-        os.path.join(two.checkpoints, "step-000000012")
-    )  # Its last but one was saved at the last but one batch.
-    before = checkpoint.newest(two.checkpoints)
+        os.path.join(other.checkpoints, "step-000000006")
+    )  # The end; before it stands the last but one batch.
+    before = checkpoint.newest(other.checkpoints)
     assert before is not None
-    assert checkpoint.position(before).total_steps == 11
+    assert checkpoint.position(before).total_steps == 5
 
+    started = [_start(other, train_data, **_cluster(number, processes)) for number in range(processes)]
+    first, *others = map(_ended, started)
+    assert "at epoch 1, batch 6" in first
+    assert others == [""] * (processes - 1), "one process speaks for all"
+    _assert_near(other, one)
+    assert f"{processes} process(es)" in Path(other.folder, "card.md").read_text()
+
+
+def _cluster(number: int, processes: int) -> dict[str, str]:
+    """Returns the variables of one of several processes of JAX, or of the one."""
+    if processes == 1:
+        return {"KERAS_BACKEND": "jax"}
+    return {
+        "KERAS_BACKEND": "jax",
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{_free_port()}",
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(processes),
+        "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+    }
+
+
+@cache
+def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    first, second = (
-        _start(
-            two,
-            train_data,
-            KERAS_BACKEND="jax",
-            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
-            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
-            KERAS_DISTRIBUTION_PROCESS_ID=str(number),
-        )
-        for number in range(2)
-    )
-    assert "Continuing" in _ended(first)
-    assert _ended(second) == "", "one process speaks for all"
-    _assert_near(two, one)
-    assert "2 process(es)" in Path(two.folder, "card.md").read_text()
+        port: int = found.getsockname()[1]
+        return port
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused() -> None:

@@ -38,32 +38,38 @@ def _flags(run: Run, data: Manifest, workdir: Path) -> list[str]:
     ]
 
 
-def _kill_once_saved(words: list[str], run: Path) -> None:
-    """Starts a command and kills it as soon as it has saved three batches."""
-    wanted = run / "checkpoints" / "step-000000003"
+def _kill_when(words: list[str], ready: Callable[[], bool]) -> None:
+    """Starts a command and kills it as soon as it has come so far."""
     environment = os.environ | {"PYTHONPATH": str(_ROOT)}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         begun = time.monotonic()
-        while not wanted.exists():
-            assert process.poll() is None, "it ended before it saved"
-            assert time.monotonic() - begun < _DEADLINE_SECONDS, "it never saved"
-            time.sleep(0.01)
+        while not ready():
+            assert process.poll() is None, "it ended before it came so far"
+            assert time.monotonic() - begun < _DEADLINE_SECONDS, "it never came so far"
+            time.sleep(0.001)
     finally:
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
 
 
-def test_a_killed_run_ends_in_the_weights_of_an_undisturbed_one(
+def test_a_run_killed_while_it_saves_and_once_more_ends_in_the_weights_of_an_undisturbed_one(
     command: Callable[..., subprocess.CompletedProcess[str]], trained_run: Run, train_data: Manifest, tmp_path: Path
 ) -> None:
+    saved = tmp_path / "checkpoints"
     arguments = _flags(trained_run, train_data, tmp_path)
-    _kill_once_saved([sys.executable, "-m", "model.train", *arguments, "--checkpoint_seconds=0"], tmp_path)
+    words = [sys.executable, "-m", "model.train", *arguments, "--checkpoint_seconds=0"]
+    _kill_when(words, lambda: (saved / "step-000000002").exists() and any(saved.glob(".tmp-*")))
+    # Its own flagfile continues it: there all flags stand as they were.
+    arguments = [f"--flagfile={tmp_path}/train.flags", f"--data={train_data.folder}", f"--workdir={tmp_path}"]
+    words = [sys.executable, "-m", "model.train", *arguments, "--checkpoint_seconds=0"]
+    _kill_when(words, (saved / "step-000000005").exists)  # An epoch has six batches.
     result = command("model.train", *arguments)
     assert result.returncode == 0, result.stderr
     first, *_, last = result.stdout.splitlines()
-    assert first.startswith(f"Continuing {tmp_path} at epoch 1, batch ")
+    assert first.startswith(f"Continuing {tmp_path} at epoch ")
     assert "python -m export.predict" in last
+    assert not list(saved.glob(".tmp-*")), "what the kill left must be gone"
 
     run = Run.load(str(tmp_path))
     newest = checkpoint.newest(run.checkpoints)

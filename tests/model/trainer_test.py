@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, journal, optimization, optimizers, options, trainer
+from model import checkpoint, journal, locks, optimization, optimizers, options, trainer
 from model.augment import AugmentConfig
 from model.checkpoint import Position
 from model.config import TrainConfig
@@ -315,7 +315,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_continues_where_there_is_room(
 
 
 def test_a_run_that_another_process_trains_is_refused(train_data: Manifest, trained_run: Run) -> None:
-    with trained_run.lock(), pytest.raises(UserError, match="another process trains"):
+    with locks.held(trained_run.folder), pytest.raises(UserError, match="another process works on"):
         trainer.train(trained_run, train_data)
 
 

@@ -2,6 +2,7 @@ r"""Measures a stage beside its limit and its peers, in one run, and prints tabl
 
     python -m tools.benchmark shard --gigabytes 0.4,2
     python -m tools.benchmark input --cores 1,2
+    python -m tools.benchmark train
     python -m tools.benchmark predict
     python -m tools.benchmark ensemble
 
@@ -65,6 +66,12 @@ def _input(folder: str) -> Iterator[Table]:
     yield input_benchmark.shuffle_quality(work)
 
 
+def _train(folder: str) -> Iterator[Table]:
+    from tools.benchmark import train
+
+    yield train.measure(folder, rounds=_ROUNDS.value)
+
+
 def _predict(folder: str) -> Iterator[Table]:
     from tools.benchmark import predict  # Not for processes that draw pictures: TensorFlow takes seconds.
 
@@ -77,7 +84,7 @@ def _ensemble(folder: str) -> Iterator[Table]:
     yield from ensemble.measure(folder)
 
 
-_SUBJECTS = {"shard": _shard, "input": _input, "predict": _predict, "ensemble": _ensemble}
+_SUBJECTS = {"shard": _shard, "input": _input, "train": _train, "predict": _predict, "ensemble": _ensemble}
 
 if __name__ == "__main__":
     console.run(main, flags_parser=console.parse_flags_and_arguments)

@@ -20,9 +20,9 @@ from tools import synthetic_catalogue
 from tools.benchmark.table import Table
 from tools.synthetic_catalogue import CatalogueConfig
 
-_PRODUCTS, _CATEGORIES = 2000, 100
-_NETWORKS = (("simple_cnn", 160, 32), ("xception", 160, 16))  # Backbone, image size, batch size.
-_STEPS = {"simple_cnn": 60, "xception": 6}
+_PRODUCTS, _CATEGORIES = 1500, 100
+_NETWORKS = (("simple_cnn", 160, 32), ("xception", 160, 8))  # Backbone, image size, batch size.
+_STEPS = {"simple_cnn": 30, "xception": 5}
 
 
 @dataclass
