@@ -3,6 +3,10 @@
 import os
 from collections.abc import Sequence
 
+from absl import flags
+
+from model import options
+from model.config import TrainConfig
 from pipeline.console import UserError, parse_flags, parse_known_flags
 
 FOLDER = os.path.join(os.path.dirname(__file__), "flags")
@@ -45,3 +49,18 @@ def locate(name: str) -> str:
         there = ", ".join(sorted(os.listdir(FOLDER)))
         raise UserError(f"there is no flagfile {name!r}; expected a path, or one of {there}.")
     return known
+
+
+def read(name: str) -> TrainConfig:
+    """Returns the options of a flagfile, for those who are no command of training themselves.
+
+    Raises:
+      UserError: There is no such file, or an option of it makes no sense.
+    """
+    values = flags.FlagValues()
+    config = options.define(TrainConfig, values)
+    try:
+        values(["", f"{_OPTION}={locate(name)}"])
+    except flags.Error as error:
+        raise UserError(f"{name}: {error}.") from None
+    return config()

@@ -33,12 +33,13 @@ def choice(default: str, values: Sequence[str]) -> Any:
     return field(default=default, metadata={"choices": tuple(values)})
 
 
-def define(config: type[_Config]) -> Callable[[], _Config]:
+def define(config: type[_Config], flag_values: flags.FlagValues = flags.FLAGS) -> Callable[[], _Config]:
     """Defines a flag for each field of a dataclass and of the dataclasses inside it.
 
     Args:
       config: The dataclass; fields are bool, int, float, str, one of these or
         None, or dataclasses of such.
+      flag_values: Where they are defined; by default among the command's own.
 
     Returns:
       Function that returns the dataclass of the flags' values, to be called
@@ -48,9 +49,11 @@ def define(config: type[_Config]) -> Callable[[], _Config]:
     for item, kind, text in _leaves(config):
         default = None if item.default is MISSING else item.default
         if "choices" in item.metadata:
-            holders[item.name] = flags.DEFINE_enum(item.name, default, item.metadata["choices"], text)
+            holders[item.name] = flags.DEFINE_enum(
+                item.name, default, item.metadata["choices"], text, flag_values=flag_values
+            )
         else:
-            holders[item.name] = _DEFINE[kind](item.name, default, text)
+            holders[item.name] = _DEFINE[kind](item.name, default, text, flag_values=flag_values)
     return lambda: build(config, {name: holder.value for name, holder in holders.items()})
 
 

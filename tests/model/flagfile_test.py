@@ -56,3 +56,17 @@ def test_flags_after_a_flagfile_override_it(
     monkeypatch.setattr(flags, "FLAGS", own)
     assert list(flagfile.parse(["program", *spelling, *after])) == ["program"]
     assert own.aisle_test_number == expected
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(flagfile.FOLDER)))
+def test_every_shipped_flagfile_is_read(name: str) -> None:
+    config = flagfile.read(name)
+    text = (Path(flagfile.FOLDER) / name).read_text(encoding="utf-8")
+    assert f"--backbone={config.model.backbone}" in text
+    assert f"--image_size={config.input.image_size}" in text
+
+
+def test_a_flagfile_with_an_unknown_flag_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.flags").write_text("--backbon=xception\n", encoding="utf-8")
+    with pytest.raises(UserError, match="backbon"):
+        flagfile.read(str(tmp_path / "own.flags"))

@@ -3,6 +3,7 @@ r"""Measures a stage beside its limit and its peers, in one run, and prints tabl
     python -m tools.benchmark shard --gigabytes 0.4,2
     python -m tools.benchmark input --cores 1,2
     python -m tools.benchmark train
+    python -m tools.benchmark train --model simple_cnn.flags
     python -m tools.benchmark predict
     python -m tools.benchmark ensemble
 
@@ -30,6 +31,7 @@ _PRODUCTS = flags.DEFINE_integer("products", 12_000, "input: products of the cat
 _PROCESSOR_TIME = flags.DEFINE_bool(
     "processor_time", False, "input: count the time of processors, for a machine that does other work too."
 )
+_MODEL = flags.DEFINE_list("model", [], "train, input: flagfiles of networks to feed, such as xception.flags.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,12 +66,14 @@ def _input(folder: str) -> Iterator[Table]:
     )
     yield input_benchmark.stages(work)
     yield input_benchmark.shuffle_quality(work)
+    if _MODEL.value:
+        yield from _train(folder)
 
 
 def _train(folder: str) -> Iterator[Table]:
     from tools.benchmark import train
 
-    yield train.measure(folder, rounds=_ROUNDS.value)
+    yield train.measure(folder, flagfiles=_MODEL.value or train.FLAGFILES, rounds=_ROUNDS.value)
 
 
 def _predict(folder: str) -> Iterator[Table]:

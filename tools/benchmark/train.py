@@ -2,18 +2,18 @@
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import keras
 import tensorflow as tf
 
-from model import optimization
+from model import flagfile, optimization
 from model.clock import Clock
-from model.config import ModelConfig, TrainConfig
+from model.config import TrainConfig
 from model.run import Run
 from pipeline import input as input_pipeline
 from pipeline import shard_job
-from pipeline.input import InputConfig
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue
@@ -21,8 +21,9 @@ from tools.benchmark.table import Table
 from tools.synthetic_catalogue import CatalogueConfig
 
 _PRODUCTS, _CATEGORIES = 1500, 100
-_NETWORKS = (("simple_cnn", 160, 32), ("xception", 160, 8))  # Backbone, image size, batch size.
-_STEPS = {"simple_cnn": 30, "xception": 5}
+FLAGFILES = ("simple_cnn.flags", "xception.flags")
+_SHUFFLE_IMAGES = 1024
+_SECONDS, _MOST_STEPS, _LEAST_STEPS = 10, 60, 6  # Timed at once.
 
 
 @dataclass
@@ -44,11 +45,15 @@ class _Case:
     steps: int
 
 
-def measure(folder: str, *, rounds: int) -> Table:
+def measure(folder: str, *, flagfiles: Sequence[str], rounds: int) -> Table:
     """Trains networks on made-up products of 180x180 pixels, fed and from memory in turns.
+
+    Where the share of waiting is above a few percent the input is the
+    bottleneck, else the network.
 
     Args:
       folder: Where files are made.
+      flagfiles: Of the networks; weights are random, and all layers train.
       rounds: Rounds, of which the best of each kind counts.
     """
     data = _dataset(folder)
@@ -56,15 +61,16 @@ def measure(folder: str, *, rounds: int) -> Table:
         f"Training, {keras.backend.backend()} backend, best of {rounds}",
         ["network", "one batch in memory, images/s", "fed, images/s", "fed / in memory", "share of waiting"],
     )
-    for name, size, batch in _NETWORKS:
-        case = _case(os.path.join(folder, name), data, name, size, batch)
+    for name in flagfiles:
+        case = _case(os.path.join(folder, f"run-{name}".replace(os.sep, "-")), data, flagfile.read(name))
         _fit(case, fed=True)  # Compiles.
         memory, fed, waiting = 0.0, 0.0, 1.0
         for _ in range(rounds):
             memory = max(memory, _fit(case, fed=False)[0])
             rate, share = _fit(case, fed=True)
             fed, waiting = max((fed, waiting), (rate, share), key=lambda pair: pair[0])
-        title = f"{name}, {size} px, batches of {batch}"
+        config = case.config.input
+        title = f"{name}, {config.image_size} px, batches of {config.batch_size}"
         table.rows.append([title, f"{memory:.1f}", f"{fed:.1f}", f"{fed / memory:.3f}", f"{waiting:.1%}"])
     return table
 
@@ -83,10 +89,11 @@ def _dataset(folder: str) -> Manifest:
     )
 
 
-def _case(folder: str, data: Manifest, backbone: str, size: int, batch: int) -> _Case:
-    config = TrainConfig(
-        model=ModelConfig(backbone=backbone),
-        input=InputConfig(batch_size=batch, decode_size=180, image_size=size, shuffle_images=1024),
+def _case(folder: str, data: Manifest, config: TrainConfig) -> _Case:
+    config = replace(
+        config,
+        model=replace(config.model, weights="none", init_from=None),
+        input=replace(config.input, shuffle_images=_SHUFFLE_IMAGES),
         stages="all:1",
     )
     keras.utils.set_random_seed(0)
@@ -94,7 +101,11 @@ def _case(folder: str, data: Manifest, backbone: str, size: int, batch: int) -> 
     model = run.build(pretrained=False)
     optimization.enter_stage(run, model, 0, input_pipeline.steps_per_epoch(data, config.input))
     kept = next(iter(input_pipeline.train(data, config.input, epoch=0)))
-    return _Case(model, config, data, kept, _STEPS[backbone])
+    case = _Case(model, config, data, kept, _LEAST_STEPS)
+    rate, _ = _fit(case, fed=False)
+    most = min(_MOST_STEPS, input_pipeline.steps_per_epoch(data, config.input) - 1)
+    case.steps = max(_LEAST_STEPS, min(most, round(_SECONDS * rate / config.input.batch_size)))
+    return case
 
 
 def _fit(case: _Case, *, fed: bool) -> tuple[float, float]:
