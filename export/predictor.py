@@ -17,8 +17,8 @@ from export.scores import Answers, Part
 from model import scoring
 from model.run import Run
 from model.scoring import Best, ProductScorer, Scores
-from pipeline import input as input_pipeline
 from pipeline import files, schema, tfrecord
+from pipeline import input as input_pipeline
 from pipeline.console import UserError, say
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest, Records
