@@ -17,7 +17,7 @@ from export.scores import Answers, Part
 from model import scoring
 from model.run import NEWEST, Run
 from model.scoring import Best, ProductScorer, Scores
-from pipeline import product_batches, schema
+from pipeline import files, product_batches, schema, tfrecord
 from pipeline.console import UserError, say
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest, Records
@@ -155,16 +155,23 @@ class Predictor:
                 for answers in self._stream(tuple(waiting), tell):
                     yield waiting.pop(0), answers
             except tf.errors.DataLossError as error:
-                name = self._shards[waiting[0]].name
-                raise UserError(
-                    f"{self.data.path(name)} is damaged: {error.message}. Restore the file, or shard the input again; "
-                    f"python -m tools.verify {self.data.folder} looks for more."
-                ) from error
+                raise self._damaged(waiting, error.message) from error
             except Exception as error:  # Each backend has its own kind.
                 if not _is_out_of_memory(error):
                     raise
                 tell(-self._unfinished)
                 self._halve(error)
+
+    def _damaged(self, shards: Sequence[int], message: str) -> UserError:
+        """Returns an error that names the shard and the record; TensorFlow, which reads ahead, does not."""
+        for shard in shards:
+            path = self.data.path(self._shards[shard].name)
+            try:
+                for _ in tfrecord.walk(memoryview(files.read(path))):
+                    pass
+            except tfrecord.CorruptRecord as found:
+                return UserError(f"{path} is damaged: {found}. Restore the file, or shard the input again.")
+        return UserError(f"{self.data.folder} cannot be read: {message}")
 
     def _new_scorer(self) -> ProductScorer:
         return ProductScorer(
