@@ -17,7 +17,7 @@ test: $(VENV)/dev.stamp  ## Format, lint, types, tests.
 
 test-engines: $(VENV)/dev.stamp  ## The shard job on other runners of Beam and on an object store, see docs/engines.md.
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[engines]'
-	$(BIN)/pytest -m engines -rs tests/engines_test.py
+	$(BIN)/pytest -m engines -rs tests/engines_test.py tests/export/predict_job_test.py
 
 format: $(VENV)/dev.stamp  ## Puts the code into its form.
 	$(BIN)/ruff format .

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from model import checkpoint, classifier, transfer
+from model import checkpoint, classifier
 from model.config import TrainConfig
 from pipeline import files, schema, taxonomy
 from pipeline.console import UserError
@@ -93,7 +93,7 @@ class Run:
             _refuse_changes(folder, files.read_json(path), content)
         else:
             if config.model.init_from:
-                transfer.check_source(cls.load(config.model.init_from), config.model)
+                cls.load(config.model.init_from).check_source(config)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))
             files.write(os.path.join(folder, _CATEGORIES), [_class_map(tree, counts)])
             files.write(os.path.join(folder, _FLAGFILE), [_flagfile(folder, config, data)])
@@ -116,17 +116,13 @@ class Run:
         return cls(folder, config, tree, np.array(content["train_products"]), content["software"])
 
     def build(self, *, pretrained: bool) -> keras.Model:
-        """Builds the classifier with the weights that it begins with, or with random ones; not with a checkpoint's."""
-        source = self.config.model.init_from if pretrained else None
-        model = classifier.build(
+        """Builds the classifier with the published weights that it begins with, or with random ones."""
+        return classifier.build(
             self.config.model,
             image_size=self.config.input.image_size,
             num_categories=self.tree.num_categories,
-            pretrained=pretrained and not source,
+            pretrained=pretrained,
         )
-        if source:
-            transfer.begin_from(Run.load(source), self, model)
-        return model
 
     def trained(self, choice: str = NEWEST) -> tuple[keras.Model, str]:
         """Returns the classifier with the weights of a checkpoint, and that checkpoint's path.
@@ -150,6 +146,21 @@ class Run:
     def next_command(self) -> str:
         """Returns the command that comes after training."""
         return f"python -m export.predict --run {self.folder} --data TEST --output submission.csv"
+
+    def check_source(self, config: TrainConfig) -> None:
+        """Checks that a run with some options can begin with the weights of this one.
+
+        Raises:
+          UserError: This one has no checkpoint, or another backbone.
+        """
+        ours, theirs = self.config.model.backbone, config.model.backbone
+        if ours != theirs:
+            raise UserError(
+                f"--init_from={self.folder} is a run of {ours}, and this is one of {theirs}; "
+                f"give --backbone={ours}, or another run."
+            )
+        if checkpoint.newest(self.checkpoints) is None:
+            raise UserError(f"--init_from={self.folder} has no checkpoint yet; train it first.")
 
     def check_tree(self, data: Manifest) -> None:
         """Checks that labels of the data mean what they meant in training.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import card, checkpoint, evaluator, journal, locks, metrics, optimization, optimizers, stages
+from model import card, checkpoint, evaluator, journal, locks, metrics, optimization, optimizers, stages, transfer
 from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
@@ -69,9 +69,9 @@ class _Training:
         keras.utils.set_random_seed(run.config.input.seed)
         path = checkpoint.newest(run.checkpoints)
         with self.devices.scope():
-            model = run.build(pretrained=path is None)
             if path is None:
-                return model, Position()
+                return transfer.first_model(run), Position()
+            model = run.build(pretrained=False)
             position = checkpoint.position(path)
             written_in = position.epoch if position.step else position.epoch - 1
             self._enter(model, stages.of_epoch(self.plan, written_in)[0])

@@ -1,41 +1,27 @@
-"""Begins a run with the weights of another."""
-
-from typing import TYPE_CHECKING
+"""The weights that a run begins with: random, published, or those of another run."""
 
 import keras
 
-from model import checkpoint, classifier
-from model.config import ModelConfig
-from pipeline.console import UserError, say
-
-if TYPE_CHECKING:
-    from model.run import Run
+from model import classifier
+from model.run import Run
+from pipeline.console import say
 
 
-def check_source(source: "Run", config: ModelConfig) -> None:
-    """Checks that a run can begin with the weights of another.
+def first_model(run: Run) -> keras.Model:
+    """Builds the classifier of a run that begins.
 
-    Raises:
-      UserError: The source has no checkpoint, or another backbone.
+    Of another run the weights of the newest checkpoint are taken, those of the
+    last layer where the categories are the same.
     """
-    theirs, ours = source.config.model.backbone, config.backbone
-    if theirs != ours:
-        raise UserError(
-            f"--init_from={source.folder} is a run of {theirs}, and this is one of {ours}; "
-            f"give --backbone={theirs}, or another run."
-        )
-    if checkpoint.newest(source.checkpoints) is None:
-        raise UserError(f"--init_from={source.folder} has no checkpoint yet; train it first.")
+    source = run.config.model.init_from
+    if not source:
+        return run.build(pretrained=True)
+    model = run.build(pretrained=False)
+    _copy(Run.load(source), run, model)
+    return model
 
 
-def begin_from(source: "Run", run: "Run", model: keras.Model) -> None:
-    """Copies the weights of a run's newest checkpoint, those of the last layer where the categories are the same.
-
-    Args:
-      source: The run whose weights are taken.
-      run: The run that begins.
-      model: Its classifier.
-    """
+def _copy(source: Run, run: Run, model: keras.Model) -> None:
     with_head = source.tree.fingerprint == run.tree.fingerprint
     trained, path = source.trained()
     classifier.transfer(trained, model, with_head=with_head)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, journal, locks, optimization, optimizers, options, trainer
+from model import checkpoint, journal, locks, optimization, optimizers, options, trainer, transfer
 from model.augment import AugmentConfig
 from model.checkpoint import Position
 from model.config import TrainConfig
@@ -235,7 +235,7 @@ def test_a_run_begins_with_the_weights_of_another(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = replace(train_config, model=replace(train_config.model, init_from=trained_run.folder))
-    model = Run.begin(str(tmp_path), config, train_data).build(pretrained=True)
+    model = transfer.first_model(Run.begin(str(tmp_path), config, train_data))
     assert "with its last layer: the categories are the same" in capsys.readouterr().out
     for mine, other in zip(model.get_weights(), _weights(trained_run), strict=True):
         np.testing.assert_array_equal(mine, other)
@@ -248,7 +248,7 @@ def test_with_other_categories_the_last_layer_is_new(
     flat.symlink_to(catalogue / synthetic_catalogue.TRAIN)
     data = shard_job.run(ShardConfig(inputs=(str(flat),), output=str(tmp_path / "shards"), validation_fraction=0))
     config = replace(train_config, model=replace(train_config.model, init_from=trained_run.folder))
-    model = Run.begin(str(tmp_path / "run"), config, data).build(pretrained=True)
+    model = transfer.first_model(Run.begin(str(tmp_path / "run"), config, data))
     assert "with a new last layer: other categories" in capsys.readouterr().out
     source = trained_run.trained()[0]
     for name, same in (("backbone", True), ("head", False)):
