@@ -186,29 +186,30 @@ def test_another_seed_gives_another_run(
     assert _records(run)[0]["loss"] != _records(trained_run)[0]["loss"]
 
 
-def _everything(config: TrainConfig) -> TrainConfig:
-    """Returns options with which stages, averages, accumulation and every change of pictures must come back."""
-    return replace(
-        config,
+@pytest.fixture(scope="module", name="full_run")
+def _full_run(train_config: TrainConfig, train_data: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run in which stages, averages, accumulation and every change of pictures must come back."""
+    config = replace(
+        train_config,
         stages="head:1,block3:1@0.5,all:1@0.2",
         optimization=OptimizerConfig(learning_rate=3e-3, ema=0.9, layer_decay=0.7, accumulate=2, clip_norm=1.0),
         augment=AugmentConfig(zoom=0.3, rotate=20, colour=0.2, erase=0.5, mixup=0.2, cutmix=1.0),
     )
+    run = Run.begin(str(tmp_path_factory.mktemp("runs") / "full"), config, train_data)
+    trainer.train(run, train_data)
+    return run
 
 
-# An epoch has 6 batches: stages change at 6 and 12. The saves before the third stage are 12.
+# An epoch has 6 batches, so stages change at 6 and 12.
 @pytest.mark.parametrize(("number", "expected"), [(12, Position(2, 0, 12)), (15, Position(2, 3, 15))])
 def test_slots_and_averages_come_back_across_stages(
-    number: int, expected: Position, tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+    number: int, expected: Position, tmp_path: Path, train_data: Manifest, full_run: Run
 ) -> None:
-    config = _everything(train_config)
-    undisturbed = Run.begin(str(tmp_path / "undisturbed"), config, train_data)
-    trainer.train(undisturbed, train_data)
-    run = Run.begin(str(tmp_path / "killed"), replace(config, checkpoint_seconds=0), train_data)
+    run = Run.begin(str(tmp_path), replace(full_run.config, checkpoint_seconds=0), train_data)
     assert _train_until_killed(run, train_data, number, before=False) == expected
-    trainer.train(Run.begin(run.folder, config, train_data), train_data)
-    _assert_same_end(run, undisturbed)
-    assert _records(run)[-1]["validation"] == _records(undisturbed)[-1]["validation"]
+    trainer.train(Run.begin(str(tmp_path), full_run.config, train_data), train_data)
+    _assert_same_end(run, full_run)
+    assert _records(run)[-1]["validation"] == _records(full_run)[-1]["validation"]
 
 
 def test_a_trained_run_has_the_averages_as_its_weights(
