@@ -78,6 +78,8 @@ def rates(work: Work, *, cores: Sequence[int], rounds: int, with_peers: bool, pr
 
 def stages(work: Work) -> Table:
     """Measures the input stage by stage, each with all before it, in microseconds of processor time an image."""
+    import tensorflow as tf
+
     from pipeline import input as input_pipeline
 
     data = Manifest.load(work.folder)
@@ -87,8 +89,8 @@ def stages(work: Work) -> Table:
     seed, images = input_pipeline.shuffled(data, config, epoch=0)
     read = input_pipeline.serialized(data, seed=seed)
     steps = {
-        "read records": read.batch(config.batch_size),
-        "parse": input_pipeline.parsed(data, read),
+        "read records": read,
+        "parse": read.map(input_pipeline.parser(data), num_parallel_calls=tf.data.AUTOTUNE),
         "flatten, shuffle, batch": images.batch(config.batch_size),
         "decode, cut out, copy": input_pipeline.train(data, config, epoch=0),
     }
