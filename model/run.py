@@ -16,6 +16,7 @@ import numpy as np
 from model import checkpoint, classifier
 from model.config import TrainConfig
 from pipeline import files, schema, taxonomy
+from pipeline import input as input_pipeline
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
 from pipeline.taxonomy import Taxonomy
@@ -78,7 +79,8 @@ class Run:
         """Makes the folder of a new run, or opens one that was begun with the same options and data.
 
         Raises:
-          UserError: The folder holds a run with other options or of other data.
+          UserError: The folder holds a run with other options or of other data,
+            or the data cannot be trained on; then nothing is written.
         """
         tree = data.taxonomy()
         counts = [int(count) for count in data.products_per_category(schema.TRAIN)]
@@ -92,6 +94,7 @@ class Run:
         if files.exists(path):
             _refuse_changes(folder, files.read_json(path), content)
         else:
+            input_pipeline.steps_per_epoch(data, config.input)  # Refuses what cannot be trained on.
             if config.model.init_from:
                 cls.load(config.model.init_from).check_source(config)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))

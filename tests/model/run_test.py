@@ -12,6 +12,7 @@ from model.run import Run
 from pipeline import schema, shard_job
 from pipeline.console import UserError
 from pipeline.manifest import Manifest
+from pipeline.selection import SelectionConfig
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue, synthetic_tree
 
@@ -138,3 +139,15 @@ def test_a_trained_run_has_as_many_logits_as_categories(trained_run: Run) -> Non
     classifier, path = trained_run.trained()
     assert classifier.output_shape == (None, synthetic_tree.make(12, seed=0).num_categories)
     assert Path(path).parent == Path(trained_run.checkpoints)
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 10_000}, {"selection": SelectionConfig(only_categories="12345678")}]
+)
+def test_nothing_is_written_of_a_run_that_cannot_be_trained(
+    options: dict[str, Any], tmp_path: Path, train_config: TrainConfig, train_data: Manifest
+) -> None:
+    config = replace(train_config, input=replace(train_config.input, **options))
+    with pytest.raises(UserError, match=r"--(batch_size|only_categories)"):
+        Run.begin(str(tmp_path), config, train_data)
+    assert list(tmp_path.iterdir()) == []
