@@ -53,8 +53,7 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
     run.check_tree(data)
     config = run.config.input
     scorer = ProductScorer(classifier, run.tree, prior=run.prior, capacity=config.batch_size)
-    shards = data.shards(schema.VALIDATION)
-    images = np.concatenate([_num_images(data, config, shard) for shard in range(len(shards))])
+    images = _num_images(data, config)
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     rows = []
     with progress("validating", total=len(images), unit=" products") as bar:
@@ -69,6 +68,9 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
     return Outcomes(*columns), accuracy.report()
 
 
-def _num_images(data: Manifest, config: InputConfig, shard: int) -> np.ndarray:
-    kept = product_batches.kept(data, config, split=schema.VALIDATION, shard=shard)
-    return data.records(schema.VALIDATION, shard).num_images[kept]
+def _num_images(data: Manifest, config: InputConfig) -> np.ndarray:
+    """Returns the number of images, readable or not, of each product that is measured."""
+    shards = range(len(data.shards(schema.VALIDATION)))
+    masks = product_batches.kept(data, config, split=schema.VALIDATION, shards=shards)
+    tables = [data.records(schema.VALIDATION, shard).num_images for shard in shards]
+    return np.concatenate([counts[mask] for counts, mask in zip(tables, masks, strict=True)])

@@ -77,8 +77,9 @@ def count(
 
 def _kept(run: Run, data: Manifest) -> list[int]:
     """Returns the number of products to measure of each validation shard."""
-    config, shards = run.config.input, range(len(data.shards(schema.VALIDATION)))
-    return [int(product_batches.kept(data, config, split=schema.VALIDATION, shard=shard).sum()) for shard in shards]
+    shards = range(len(data.shards(schema.VALIDATION)))
+    masks = product_batches.kept(data, run.config.input, split=schema.VALIDATION, shards=shards)
+    return [int(mask.sum()) for mask in masks]
 
 
 def checked_report(accuracy: Accuracy, run: Run, data: Manifest) -> dict[str, Any]:

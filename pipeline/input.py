@@ -99,10 +99,17 @@ def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
     Raises:
       UserError: The chosen products have fewer images than one batch.
     """
-    if config.selection.takes_all:
-        images = sum(shard.images for shard in data.shards(schema.TRAIN))
-    else:
-        images = Selection(data, config.selection, seed=config.seed).images_per_epoch(data)
+    return _steps(data, config, _selection(data, config))
+
+
+def _selection(data: Manifest, config: InputConfig) -> Selection | None:
+    """Returns what an epoch has; None for every product once. It reads a table of each shard."""
+    return None if config.selection.takes_all else Selection(data, config.selection, seed=config.seed)
+
+
+def _steps(data: Manifest, config: InputConfig, selection: Selection | None) -> int:
+    every = sum(shard.images for shard in data.shards(schema.TRAIN))
+    images = selection.images_per_epoch(data) if selection else every
     if images < config.batch_size:
         raise UserError(f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}.")
     return images // config.batch_size
@@ -138,11 +145,12 @@ def train(
       level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
       The last images that fill no batch are left out of the epoch.
     """
-    seed, images = shuffled(data, config, epoch=epoch)
-    if not config.selection.takes_all:
+    selection = _selection(data, config)
+    seed, images = _shuffled(data, config, epoch, selection)
+    if selection:
         # Shares differ in size a little; where one is short, the next one helps out.
-        images = images.concatenate(shuffled(data, config, epoch=epoch + 1)[1])
-    batches = images.batch(config.batch_size, drop_remainder=True).take(steps_per_epoch(data, config))
+        images = images.concatenate(_shuffled(data, config, epoch + 1, selection)[1])
+    batches = images.batch(config.batch_size, drop_remainder=True).take(_steps(data, config, selection))
     decoder = _train_decoder(config, seed, part.rows(config.batch_size), report)
     decoded = batches.enumerate().skip(first_step).map(decoder, num_parallel_calls=tf.data.AUTOTUNE)
     return decoded.prefetch(2).with_options(_options())
@@ -164,8 +172,14 @@ def shuffled(data: Manifest, config: InputConfig, *, epoch: int) -> tuple[int, t
       label and product id as int64 of shape (2,), since each component more
       costs a microsecond an image.
     """
+    return _shuffled(data, config, epoch, _selection(data, config))
+
+
+def _shuffled(
+    data: Manifest, config: InputConfig, epoch: int, selection: Selection | None
+) -> tuple[int, tf.data.Dataset]:
     seed = int(hashing.mix(np.array([epoch]), config.seed ^ _EPOCH_SALT)[0] >> np.uint64(1))
-    parse, choose = parser(data), _chosen_rows(data, config, epoch)
+    parse, choose = parser(data), _chosen_rows(selection, epoch)
     rows = serialized(data, seed=seed).map(lambda records: choose(*parse(records)), num_parallel_calls=tf.data.AUTOTUNE)
     # Keras may look at a first batch before it begins anew, which must find the same order.
     return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed, reshuffle_each_iteration=False)
@@ -226,16 +240,15 @@ def parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, 
     return parse
 
 
-def _chosen_rows(data: Manifest, config: InputConfig, epoch: int) -> Callable[..., tuple[tf.Tensor, ...]]:
+def _chosen_rows(selection: Selection | None, epoch: int) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Returns a function from parsed records to (encoded images, keys) of those that the epoch has."""
 
     def all_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
         keys = tf.stack([tf.cast(labels, tf.int64), product_ids], axis=1)
         return images.values, tf.repeat(keys, images.row_lengths(), axis=0)
 
-    if config.selection.takes_all:
+    if selection is None:
         return all_rows
-    selection = Selection(data, config.selection, seed=config.seed)
 
     def chosen_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
         copies = tf.numpy_function(

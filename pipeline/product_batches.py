@@ -61,7 +61,7 @@ def products(
     """
     shards = data.shards(split)
     numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
-    chosen = [kept(data, config, split=split, shard=number) for number in numbers]
+    chosen = kept(data, config, split=split, shards=numbers)
     records = tf.data.TFRecordDataset([data.path(shards[number].name) for number in numbers])
     if config.selection.only_categories:
         keeps = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *chosen]))
@@ -79,13 +79,14 @@ def products(
     )
 
 
-def kept(data: Manifest, config: InputConfig, *, split: str, shard: int) -> np.ndarray:
-    """Returns which records of a shard are of chosen categories, or of none: bool of shape (records,)."""
-    category_ids = data.records(split, shard).category_id
+def kept(data: Manifest, config: InputConfig, *, split: str, shards: Sequence[int]) -> list[np.ndarray]:
+    """Returns which records of some shards are of chosen categories, or of none: bool of shape (records,) for each."""
     if not config.selection.only_categories:
-        return np.ones(len(category_ids), np.bool_)
+        all_shards = data.shards(split)
+        return [np.ones(all_shards[shard].records, np.bool_) for shard in shards]
     chosen = np.array(data.taxonomy().category_ids)[Selection(data, config.selection).chosen]
-    return np.isin(category_ids, [*chosen, schema.NO_CATEGORY])
+    allowed = np.append(chosen, schema.NO_CATEGORY)
+    return [np.isin(data.records(split, shard).category_id, allowed) for shard in shards]
 
 
 def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:
