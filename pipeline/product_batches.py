@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipeline import schema
 from pipeline.decode import BatchDecoder
-from pipeline.input import RECORDS_PER_PARSE, InputConfig, parser
+from pipeline.input import RECORDS_PER_PARSE, InputConfig, options, parser
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImageReport
 from pipeline.selection import Selection
@@ -76,6 +76,7 @@ def products(
         .rebatch(np.array(counts or [1], np.int64))
         .map(_product_decoder(data, config, report), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(2)
+        .with_options(options())
     )
 
 
