@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 import xxhash
 
 from export import scores
@@ -17,9 +16,9 @@ from export.scores import Answers, Part
 from model import scoring
 from model.run import NEWEST, Run
 from model.scoring import Best, ProductScorer, Scores
-from pipeline import files, product_batches, schema, tfrecord
+from pipeline import product_batches, schema
 from pipeline.console import UserError, say
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, reading
 from pipeline.manifest import Manifest, Records
 from pipeline.selection import SelectionConfig
 
@@ -147,31 +146,19 @@ class Predictor:
 
         Raises:
           UserError: Memory does not suffice even for one image at a time, or a
-            shard is damaged or does not hold the products that its table names.
+            shard is damaged.
         """
         waiting = list(shards)
         while waiting:
             try:
-                for answers in self._stream(tuple(waiting), tell):
-                    yield waiting.pop(0), answers
-            except tf.errors.DataLossError as error:
-                raise self._damaged(waiting, error.message) from error
+                with reading():
+                    for answers in self._stream(tuple(waiting), tell):
+                        yield waiting.pop(0), answers
             except Exception as error:  # Each backend has its own kind.
                 if not _is_out_of_memory(error):
                     raise
                 tell(-self._unfinished)
                 self._halve(error)
-
-    def _damaged(self, shards: Sequence[int], message: str) -> UserError:
-        """Returns an error that names the shard and the record; TensorFlow, which reads ahead, does not."""
-        for shard in shards:
-            path = self.data.path(self._shards[shard].name)
-            try:
-                for _ in tfrecord.walk(memoryview(files.read(path))):
-                    pass
-            except tfrecord.CorruptRecord as found:
-                return UserError(f"{path} is damaged: {found}. Restore the file, or shard the input again.")
-        return UserError(f"{self.data.folder} cannot be read: {message}")
 
     def _new_scorer(self) -> ProductScorer:
         return ProductScorer(
@@ -200,19 +187,13 @@ class Predictor:
         for shard in shards:
             table = self.data.records(self._config.split, shard)
             self._unfinished = 0
-            found: list[tuple[np.ndarray, Scores]] = []
+            found: list[Scores] = []
             while self._unfinished < len(table.product_id) and (batch := next(batches, None)) is not None:
                 scored = self._scorer.score(batch)
-                found.append((np.asarray(batch.product_ids)[: len(scored.num_images)], scored))
+                found.append(scored)
                 self._unfinished += len(scored.num_images)
                 tell(len(scored.num_images))
-            product_ids = np.concatenate([ids for ids, _ in found])
-            if not np.array_equal(product_ids, table.product_id):
-                raise UserError(
-                    f"{self.data.path(self._shards[shard].name)} does not hold the products that its table names; "
-                    f"see python -m tools.verify {self.data.folder}."
-                )
-            yield self._answers(table, [scored for _, scored in found])
+            yield self._answers(table, found)
 
     def _answers(self, table: Records, found: Sequence[Scores]) -> Answers:
         num_images = np.concatenate([scored.num_images for scored in found])

@@ -10,9 +10,9 @@ from model import scoring
 from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
-from pipeline import input as input_pipeline
 from pipeline import product_batches, schema
 from pipeline.console import progress
+from pipeline.input import reading
 from pipeline.manifest import Manifest
 
 
@@ -66,7 +66,7 @@ def count(
     chosen: list[int | None] = [None] if parts == 1 else list(range(index, len(shards), parts))
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     bar_of = progress(label, total=sum(_kept(run, data)[index::parts]), unit=" products")
-    with bar_of as bar, input_pipeline.reading(data):
+    with bar_of as bar, reading():
         for shard in chosen:
             for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
                 scores = scored_by.score(batch)

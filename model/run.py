@@ -16,8 +16,8 @@ import numpy as np
 from model import checkpoint, classifier
 from model.config import TrainConfig
 from pipeline import files, schema, taxonomy
-from pipeline import input as input_pipeline
 from pipeline.console import UserError
+from pipeline.input import TrainInput
 from pipeline.manifest import Manifest
 from pipeline.taxonomy import Taxonomy
 
@@ -94,7 +94,7 @@ class Run:
         if files.exists(path):
             _refuse_changes(folder, files.read_json(path), content)
         else:
-            input_pipeline.steps_per_epoch(data, config.input)  # Refuses what cannot be trained on.
+            TrainInput(data, config.input)  # Refuses what cannot be trained on.
             if config.model.init_from:
                 cls.load(config.model.init_from).check_source(config)
             tree.save(os.path.join(folder, taxonomy.FILE_NAME))

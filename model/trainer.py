@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from model import card, checkpoint, evaluator, journal, locks, metrics, optimization, optimizers, stages, transfer
 from model.checkpoint import Position
@@ -14,9 +13,8 @@ from model.clock import Clock
 from model.devices import ONE, Devices
 from model.run import Run, best_steps
 from pipeline import files, schema
-from pipeline import input as input_pipeline
 from pipeline.console import UserError, progress, say
-from pipeline.input import Part
+from pipeline.input import Part, TrainInput, reading
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImageReport
 
@@ -55,11 +53,12 @@ class _Training:
 
     def __init__(self, run: Run, data: Manifest, devices: Devices) -> None:
         self.run, self.data, self.devices = run, data, devices
-        self.steps = input_pipeline.steps_per_epoch(data, run.config.input)
+        self._odd_images = ImageReport()
+        self.input = TrainInput(data, run.config.input, part=Part(*devices.part), report=self._odd_images)
+        self.steps = self.input.steps
         self.plan = run.config.plan
         self.history: list[dict[str, Any]] = []
         self.sums: list[float] = []
-        self._odd_images = ImageReport()
         self.model, self.position = self._restore()
         self._validator = _Validator(run, self.model, data, devices) if data.splits.get(schema.VALIDATION) else None
 
@@ -114,10 +113,10 @@ class _Training:
         config, position = self.run.config, self.position
         label = f"epoch {position.epoch + 1}"
         bar_of = progress(label, total=self.steps, unit=" batches", initial=position.step)
-        with bar_of as bar, input_pipeline.reading(self.data):
+        with bar_of as bar, reading():
             clock = Clock()
             self.model.fit(
-                self._batches(),
+                self.input.epoch(position.epoch, first_step=position.step),
                 initial_epoch=position.epoch,
                 epochs=position.epoch + 1,
                 steps_per_epoch=self.steps - position.step,
@@ -136,17 +135,6 @@ class _Training:
             "seconds": seconds,
             "waiting": waited / seconds,
         }
-
-    def _batches(self) -> tf.data.Dataset:
-        """Returns the batches of an epoch from the position on, of each the part that this process feeds."""
-        return input_pipeline.train(
-            self.data,
-            self.run.config.input,
-            epoch=self.position.epoch,
-            first_step=self.position.step,
-            part=Part(*self.devices.part),
-            report=self._odd_images,
-        )
 
     def save(self, position: Position, sums: list[float]) -> None:
         """Saves a checkpoint, if this process is the one that does."""

@@ -10,7 +10,7 @@ import mmap
 import re
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import simplejpeg
@@ -23,6 +23,12 @@ MAX_PIXELS = 64_000_000  # A larger image is refused before memory is asked for.
 UNREADABLE = "unreadable"
 _PLACE = re.compile(r"\{\{.*?\}\} | \[Op:\w+\]")  # What TensorFlow says of its graph around a message.
 _JPEG = b"\xff\xd8\xff"
+# A shop's pictures come from one encoder, so most begin with the same bytes: all of Cdiscount's sample do, up to here,
+# where the frame header of a plain JFIF file ends.
+_START_BYTES = 177
+_MAX_STARTS = 256
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # ITU-T T.81, table B.1.
+_sizes: dict[bytes, tuple[int, int]] = {}
 _PNG, _GIF, _BMP = b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
 
 
@@ -59,7 +65,7 @@ class BatchDecoder:
         self._free: list[mmap.mmap] = []
 
     def decode(
-        self, encoded: Sequence[bytes] | np.ndarray, *, corners: np.ndarray, product_ids: np.ndarray
+        self, encoded: Iterable[bytes | memoryview], *, corners: np.ndarray, product_ids: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Decodes images.
 
@@ -67,34 +73,35 @@ class BatchDecoder:
           encoded: JPEG, PNG, GIF (its first frame) or BMP files. An empty one
             leaves a black picture that counts as unreadable.
           corners: Top and left of what is cut out of each decoded picture:
-            integers of shape (len(encoded), 2).
+            integers of shape (images, 2).
           product_ids: Products that the images are of, integers of shape
-            (len(encoded),).
+            (images,).
 
         Returns:
-          Pictures, uint8 of shape (len(encoded), image_size, image_size, 3),
+          Pictures, uint8 of shape (images, image_size, image_size, 3),
           black where unreadable; and which are readable, bool of shape
-          (len(encoded),).
+          (images,).
 
         Raises:
           UserError: A picture is not as expected, and the policy is "error".
         """
-        pictures = self._array(len(encoded))
-        readable = np.zeros(len(encoded), np.bool_)
+        pictures = self._array(len(corners))
+        readable = np.zeros(len(corners), np.bool_)
         size = self._image_size
         whole = np.empty((self._decode_size, self._decode_size, 3), np.uint8)
-        columns = zip(encoded, corners.tolist(), product_ids.tolist(), strict=True)
-        for number, (data, (top, left), product_id) in enumerate(columns):
+        cuts = size != self._decode_size
+        for number, (data, picture, (top, left)) in enumerate(zip(encoded, pictures, corners.tolist(), strict=True)):
             # What is cut out is copied from a picture that is still in the cache.
-            target = pictures[number] if size == self._decode_size else whole
-            readable[number] = data and self._decode_one(data, target, product_id)
-            if not readable[number]:
-                pictures[number] = 0
-            elif target is whole:
-                pictures[number] = whole[top : top + size, left : left + size]
+            target = whole if cuts else picture
+            if not data or not self._decode_one(data, target, product_ids[number]):
+                picture[:] = 0
+                continue
+            readable[number] = True
+            if cuts:
+                picture[:] = whole[top : top + size, left : left + size]
         return pictures, readable
 
-    def _decode_one(self, data: bytes, picture: np.ndarray, product_id: int) -> bool:
+    def _decode_one(self, data: bytes | memoryview, picture: np.ndarray, product_id: int) -> bool:
         try:
             kind = decode_into(data, picture)
         except UnreadableImage as error:
@@ -108,7 +115,7 @@ class BatchDecoder:
                 f"product {product_id} has an image that is not as expected: {kind}, {reason}. Leave such images out "
                 "with --odd_images=skip and --unreadable_images=skip."
             )
-        self._report.add(kind, product_id)
+        self._report.add(kind, int(product_id))
         return policy == CONVERT
 
     def _array(self, count: int) -> np.ndarray:
@@ -123,7 +130,7 @@ class BatchDecoder:
         return array.reshape(shape)
 
 
-def decode_into(data: bytes, picture: np.ndarray) -> str | None:
+def decode_into(data: bytes | memoryview, picture: np.ndarray) -> str | None:
     """Decodes one image.
 
     Args:
@@ -137,29 +144,49 @@ def decode_into(data: bytes, picture: np.ndarray) -> str | None:
     Raises:
       UnreadableImage: The bytes make no picture.
     """
+    start = bytes(data[:_START_BYTES])
+    if _sizes.get(start) == picture.shape[:2]:
+        try:
+            simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
+            return None
+        except ValueError:
+            pass  # What is wrong with it is found out below.
     kind, height, width = _kind(data, picture)
     if kind is None:
         try:
             simplejpeg.decode_jpeg(data, fastdct=True, fastupsample=False, buffer=picture)
+            _remember(start, height, width)
             return None
         except ValueError:
             kind = "JPEG with a fault"  # From some TensorFlow recovers, as an exported graph does.
     if height * width > MAX_PIXELS:
         raise UnreadableImage(f"{width}x{height} pixels; expected {MAX_PIXELS} at most")
-    picture[:] = _decode_any(data, *picture.shape[:2])
+    picture[:] = _decode_any(bytes(data), *picture.shape[:2])
     return kind
 
 
-def _kind(data: bytes, picture: np.ndarray) -> tuple[str | None, int, int]:
+def _remember(start: bytes, height: int, width: int) -> None:
+    """Notes that JPEGs with this start are of that size, in colour or grey, if it holds all that tells so."""
+    position = 2
+    while position + 4 <= len(start) and start[position] == 0xFF and len(_sizes) < _MAX_STARTS:
+        marker = start[position + 1]
+        position += 2 + int.from_bytes(start[position + 2 : position + 4], "big")
+        if marker in _FRAME_MARKERS:
+            if position <= len(start):
+                _sizes[start] = (height, width)
+            return
+
+
+def _kind(data: bytes | memoryview, picture: np.ndarray) -> tuple[str | None, int, int]:
     """Returns what an image is, None for a JPEG that is decoded as it is; its height and its width.
 
-    Costs 2% of decoding. Without it libjpeg-turbo would also decode CMYK, to
-    other pixels than TensorFlow.
+    Without this libjpeg-turbo would also decode CMYK, to other pixels than
+    TensorFlow. It costs 2% of decoding, so `decode_into` remembers starts.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data, strict=False)
     except (ValueError, KeyError):  # KeyError: it finds no size at all.
-        return _foreign(data)
+        return _foreign(bytes(data))
     if (height, width) != picture.shape[:2]:
         return "of another size", height, width
     return None if space in ("YCbCr", "Gray") else f"{space} JPEG", height, width

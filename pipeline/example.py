@@ -34,6 +34,18 @@ class _Octets(NamedTuple):
         return _Octets(self.octets[rows], self.used[rows])
 
 
+class Chunk(NamedTuple):
+    """Records, one after another.
+
+    Attributes:
+      content: Their bytes.
+      image_starts: Where each picture begins in them, int64 of shape (images,).
+    """
+
+    content: bytearray
+    image_starts: np.ndarray
+
+
 class Encoder:
     """Turns products into records; knows the labels of every category."""
 
@@ -49,8 +61,8 @@ class Encoder:
         after = [part for pair in zip(keys, labels, strict=True) for part in _int64_feature(*pair)]
         self._after = _joined([nothing, *after])
 
-    def frame(self, data: memoryview, products: Products) -> Iterator[bytearray]:
-        """Yields the records of products, one after another, in chunks of about a megabyte.
+    def frame(self, data: memoryview, products: Products) -> Iterator[Chunk]:
+        """Yields the records of products, in chunks of about a megabyte.
 
         Args:
           data: The buffer that holds the pictures.
@@ -63,27 +75,27 @@ class Encoder:
             rows = np.arange(first, min(first + _PRODUCTS_AT_ONCE, len(products.product_id)))
             yield from self._frame(data, products.take(rows))
 
-    def _frame(self, data: memoryview, products: Products) -> Iterator[bytearray]:
+    def _frame(self, data: memoryview, products: Products) -> Iterator[Chunk]:
         leads, trails, sizes = self._around(products)
-        buffers: list[bytes | memoryview] = []
-        ends: list[int] = []
-        filled = 0
         headers = _strings(_delimited(b"\x0a", products.ends - products.starts))
+        record_ends = np.cumsum(sizes)
+        images = np.append(0, np.cumsum(products.num_images))
+        image_starts = _image_starts(products, record_ends - sizes + _lengths(leads), _lengths(headers))
         pictures = zip(headers, products.starts.tolist(), products.ends.tolist(), strict=True)
-        for lead, trail, count, size in zip(leads, trails, products.num_images.tolist(), sizes, strict=True):
+        buffers: list[bytes | memoryview] = []
+        first = begin = 0  # The first record of the chunk, and where it begins.
+        rows = zip(leads, trails, products.num_images.tolist(), record_ends.tolist(), strict=True)
+        for row, (lead, trail, count, end) in enumerate(rows, 1):
             buffers.append(lead)
-            for header, start, end in itertools.islice(pictures, count):
-                buffers += (header, data[start:end])
+            for header, start, stop in itertools.islice(pictures, count):
+                buffers += (header, data[start:stop])
             buffers.append(trail)
-            filled += size
-            ends.append(filled)
-            if filled >= _CHUNK_BYTES:
-                yield _chunk(buffers, ends)
-                buffers, ends, filled = [], [], 0
-        if ends:
-            yield _chunk(buffers, ends)
+            if end - begin >= _CHUNK_BYTES or row == len(leads):
+                content = _with_checksums(buffers, record_ends[first:row] - begin)
+                yield Chunk(content, image_starts[images[first] : images[row]] - begin)
+                buffers, first, begin = [], row, end
 
-    def _around(self, products: Products) -> tuple[list[bytes], list[bytes], list[int]]:
+    def _around(self, products: Products) -> tuple[list[bytes], list[bytes], np.ndarray]:
         """Returns what stands before and after the pictures of each record, and the size of the whole.
 
         The last four bytes are to become the checksum.
@@ -99,7 +111,7 @@ class Encoder:
         header = tfrecord.headers(record)
         footer = _constant(bytes(tfrecord.FOOTER_BYTES), len(record))
         leads = _strings([_Octets(header, np.ones_like(header, np.bool_)), *outer, *lead])
-        return leads, _strings([*trail, footer]), (record + header.shape[1] + tfrecord.FOOTER_BYTES).tolist()
+        return leads, _strings([*trail, footer]), record + header.shape[1] + tfrecord.FOOTER_BYTES
 
     def _constants(self, category_ids: np.ndarray) -> tuple[_Octets, _Octets]:
         """Returns what is the same for all products of a category: before and after the images."""
@@ -111,17 +123,29 @@ class Encoder:
         return self._before.take(rows), self._after.take(rows)
 
 
-def _chunk(buffers: list[bytes | memoryview], ends: list[int]) -> bytearray:
+def _image_starts(products: Products, begins: np.ndarray, headers: np.ndarray) -> np.ndarray:
+    """Returns where each picture begins, if those of each product begin there, and each has a header of some bytes."""
+    sizes = headers + products.ends - products.starts
+    before = np.append(0, np.cumsum(sizes))
+    firsts = np.cumsum(products.num_images) - products.num_images
+    return np.repeat(begins - before[firsts], products.num_images) + before[:-1] + headers
+
+
+def _lengths(strings: list[bytes]) -> np.ndarray:
+    return np.fromiter(map(len, strings), np.int64, len(strings))
+
+
+def _with_checksums(buffers: list[bytes | memoryview], ends: np.ndarray) -> bytearray:
     """Returns records that end at the given places, with their checksums."""
-    chunk = bytearray().join(buffers)
-    octets = np.frombuffer(chunk, np.uint8)
+    content = bytearray().join(buffers)
+    octets = np.frombuffer(content, np.uint8)
     begin, crcs = 0, []
-    for end in ends:
+    for end in ends.tolist():
         crcs.append(tfrecord.extend_crc(0, octets[begin + tfrecord.HEADER_BYTES : end - tfrecord.FOOTER_BYTES]))
         begin = end
-    places = np.array(ends)[:, np.newaxis] + np.arange(-tfrecord.FOOTER_BYTES, 0)
+    places = ends[:, np.newaxis] + np.arange(-tfrecord.FOOTER_BYTES, 0)
     octets[places] = tfrecord.footers(np.array(crcs))
-    return chunk
+    return content
 
 
 def identifiers(product_ids: np.ndarray) -> list[bytes]:

@@ -9,10 +9,11 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TEMPORARY = ".tmp-"
@@ -20,6 +21,10 @@ _TEMPORARY = ".tmp-"
 # on a virtual machine 3 MB a call took five times as long as this.
 _BYTES_PER_CALL = 128 << 10
 _BYTES_PER_FLUSH = 8 << 20
+_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.5
+
+_Result = TypeVar("_Result")
 
 
 def is_remote(path: str) -> bool:
@@ -37,6 +42,16 @@ def _filesystems() -> Any:
 def exists(path: str) -> bool:
     """Tells whether a file or a local folder is there."""
     return bool(_filesystems().exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def retry(call: Callable[[], _Result]) -> _Result:
+    """Calls again after a passing failure of a file system, up to three times; local runners of Beam never do."""
+    for attempt in range(_ATTEMPTS - 1):
+        try:
+            return call()
+        except (TimeoutError, ConnectionError):
+            time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+    return call()
 
 
 def read(path: str) -> bytes:

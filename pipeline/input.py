@@ -1,27 +1,29 @@
 """From shards to batches of training: read, select, shuffle, decode.
 
 Pictures stay uint8 up to the accelerator, which casts, normalises and augments
-them: as float32 they would be four times the bytes to copy. Shuffling moves
-encoded images, a twentieth of the size of decoded ones.
+them: as float32 they would be four times the bytes to copy. What a batch holds
+is computed from the tables beside the shards, so no record is parsed, and any
+batch can be made without those before it.
 """
 
 import contextlib
+import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline import hashing, schema
+from pipeline import hashing, schema, shuffle
 from pipeline.console import UserError
 from pipeline.decode import BatchDecoder
+from pipeline.image_reader import ImageReader
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImagePolicy, ImageReport
 from pipeline.selection import Selection, SelectionConfig
+from pipeline.shuffle import Windows
 
-_READ_AHEAD_SHARDS = 16  # Fixed, since the order of elements follows from it.
-RECORDS_PER_PARSE = 64
 _EPOCH_SALT, _CROP_SALT = 0x61, 0x62
 _USER_ERROR = re.compile(r"UserError: (.*)")
 
@@ -36,7 +38,8 @@ class InputConfig:
         180 is the native size of Cdiscount's.
       image_size: Height and width in a batch, cut out of the decoded picture:
         at a random place for training, else from the middle.
-      shuffle_images: Size of the shuffle buffer in encoded images, about 6 KB each.
+      shuffle_images: Images among which to shuffle, in runs from all over the
+        dataset; up to three times as many are in memory, encoded, about 6 KB each.
       seed: Determines first weights, order, crops and what is selected.
       selection: Which products an epoch has.
       policy: What to do with pictures that are not as expected.
@@ -93,67 +96,114 @@ class Part:
         return slice(self.index * share, (self.index + 1) * share)
 
 
-def steps_per_epoch(data: Manifest, config: InputConfig) -> int:
-    """Returns the number of whole batches in an epoch of training.
+class TrainInput:
+    """The batches of training, epoch by epoch, of which one process may take a part.
 
-    Raises:
-      UserError: The chosen products have fewer images than one batch.
-    """
-    return _steps(data, config, _selection(data, config))
-
-
-def _selection(data: Manifest, config: InputConfig) -> Selection | None:
-    """Returns what an epoch has; None for every product once. It reads a table of each shard."""
-    return None if config.selection.takes_all else Selection(data, config.selection, seed=config.seed)
-
-
-def _steps(data: Manifest, config: InputConfig, selection: Selection | None) -> int:
-    every = sum(shard.images for shard in data.shards(schema.TRAIN))
-    images = selection.images_per_epoch(data) if selection else every
-    if images < config.batch_size:
-        raise UserError(f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}.")
-    return images // config.batch_size
-
-
-def train(
-    data: Manifest,
-    config: InputConfig,
-    *,
-    epoch: int,
-    first_step: int = 0,
-    part: Part = Part(),
-    report: ImageReport | None = None,
-) -> tf.data.Dataset:
-    """Returns the batches of one epoch of training.
-
-    The order and the crops follow from (seed, epoch) alone, so a dataset that
-    begins at a later step gives the batches that would have come. Skipped
-    images are read, but not decoded: 12 microseconds each, where decoding takes
-    100. So do several hosts: each reads all, and decodes its own rows.
+    The order and the crops follow from (seed, epoch) alone: whatever the number
+    of hosts and threads, and wherever an epoch is begun, its batches are the same.
 
     Args:
       data: The dataset; its train split is read.
       config: How batches are made.
-      epoch: Number of the epoch, from 0; each has another order.
-      first_step: Number of batches to skip.
       part: The rows of every batch to return; all by default.
       report: Where odd pictures are counted as batches are made.
 
-    Returns:
-      A dataset of (images, labels, weights): uint8 of shape (rows, image_size,
-      image_size, 3); int32 of shape (rows,), the category's label at the last
-      level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
-      The last images that fill no batch are left out of the epoch.
+    Attributes:
+      steps: Number of whole batches in an epoch. The last images that fill none
+        are left out of the epoch.
+
+    Raises:
+      UserError: The chosen products have fewer images than one batch, a batch
+        cannot be divided among the hosts, or a shard is missing.
     """
-    selection = _selection(data, config)
-    seed, images = _shuffled(data, config, epoch, selection)
-    if selection:
-        # Shares differ in size a little; where one is short, the next one helps out.
-        images = images.concatenate(_shuffled(data, config, epoch + 1, selection)[1])
-    batches = images.batch(config.batch_size, drop_remainder=True).take(_steps(data, config, selection))
-    decoder = _train_decoder(config, seed, part.rows(config.batch_size), report)
-    decoded = batches.enumerate().skip(first_step).map(decoder, num_parallel_calls=tf.data.AUTOTUNE)
-    return decoded.prefetch(2).with_options(options())
+
+    def __init__(
+        self, data: Manifest, config: InputConfig, *, part: Part = Part(), report: ImageReport | None = None
+    ) -> None:
+        self._config, self._rows = config, part.rows(config.batch_size)
+        self._reader = ImageReader(data, schema.TRAIN)
+        takes_all = config.selection.takes_all
+        self._selection = None if takes_all else Selection(data, config.selection, seed=config.seed)
+        self._decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
+        images = len(self._reader.owner)
+        if self._selection:
+            reader = self._reader
+            images = self._selection.images_per_epoch(reader.product_id, reader.label, reader.num_images)
+        if images < config.batch_size:
+            raise UserError(
+                f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}."
+            )
+        self.steps = images // config.batch_size
+
+    def epoch(self, number: int, *, first_step: int = 0) -> tf.data.Dataset:
+        """Returns the batches of an epoch from some step on; those before it are neither read nor decoded.
+
+        Args:
+          number: Number of the epoch, from 0; each has another order.
+          first_step: Number of batches to skip.
+
+        Returns:
+          A dataset of (images, labels, weights): uint8 of shape (rows, image_size,
+          image_size, 3); int32 of shape (rows,), the category's label at the last
+          level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
+        """
+        seed, windows = self._seed(number), self._windows(number)
+        size, rows = self._config.image_size, self._rows.stop - self._rows.start
+
+        make = functools.partial(self._batch, windows, seed)
+
+        def to_batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            types = (tf.uint8, tf.int32, tf.float32)
+            batch = tf.numpy_function(make, (step,), types)
+            for column, shape in zip(batch, [(rows, size, size, 3), (rows,), (rows,)], strict=True):
+                column.set_shape(shape)
+            return tuple(batch)
+
+        steps = tf.data.Dataset.range(first_step, self.steps)
+        return steps.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).with_options(options())
+
+    def product_ids(self, number: int) -> np.ndarray:
+        """Returns the product ids of an epoch's images, in the order of training: int64 of shape (images,)."""
+        return self._reader.product_id[self._reader.owner[self._windows(number).order()]]
+
+    def _seed(self, epoch: int) -> int:
+        return int(hashing.mix(np.array([epoch]), self._config.seed ^ _EPOCH_SALT)[0] >> np.uint64(1))
+
+    def _windows(self, epoch: int) -> Windows:
+        images = self._images(epoch)
+        if self._selection:
+            # Shares differ in size a little; where one is short, the next one helps out.
+            images = np.append(images, self._images(epoch + 1))
+        images = images[: self.steps * self._config.batch_size]
+        row = np.arange(len(images)) % self._config.batch_size
+        return Windows(
+            self._reader,
+            images,
+            size=self._config.shuffle_images,
+            seed=self._seed(epoch),
+            asked_for=(row >= self._rows.start) & (row < self._rows.stop),
+        )
+
+    def _images(self, epoch: int) -> np.ndarray:
+        """Returns the numbers of the images of an epoch as they are read."""
+        products = shuffle.products_by_run(self._reader, window=self._config.shuffle_images, seed=self._seed(epoch))
+        if self._selection:
+            reader = self._reader
+            copies = self._selection.copies(reader.product_id[products], reader.label[products], epoch)
+            products = np.repeat(products, copies)
+        return self._reader.images_of(products)
+
+    def _batch(self, windows: Windows, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        config = self._config
+        positions = step * config.batch_size + np.arange(self._rows.start, self._rows.stop)
+        numbers, encoded = windows.take(positions)
+        products = self._reader.owner[numbers]
+        pictures, readable = self._decoder.decode(
+            encoded,
+            corners=_corners(config.decode_size - config.image_size, positions, seed),
+            product_ids=self._reader.product_id[products],
+        )
+        return pictures, self._reader.label[products], readable.astype(np.float32)
 
 
 def options() -> tf.data.Options:
@@ -169,46 +219,8 @@ def options() -> tf.data.Options:
     return options
 
 
-def shuffled(data: Manifest, config: InputConfig, *, epoch: int) -> tuple[int, tf.data.Dataset]:
-    """Returns the seed of an epoch, and its encoded images in their order.
-
-    Returns:
-      The seed, and a dataset of (encoded image, keys): a string scalar, and
-      label and product id as int64 of shape (2,), since each component more
-      costs a microsecond an image.
-    """
-    return _shuffled(data, config, epoch, _selection(data, config))
-
-
-def _shuffled(
-    data: Manifest, config: InputConfig, epoch: int, selection: Selection | None
-) -> tuple[int, tf.data.Dataset]:
-    seed = int(hashing.mix(np.array([epoch]), config.seed ^ _EPOCH_SALT)[0] >> np.uint64(1))
-    parse, choose = parser(data), _chosen_rows(selection, epoch)
-    rows = serialized(data, seed=seed).map(lambda records: choose(*parse(records)), num_parallel_calls=tf.data.AUTOTUNE)
-    # Keras may look at a first batch before it begins anew, which must find the same order.
-    return seed, rows.unbatch().shuffle(config.shuffle_images, seed=seed, reshuffle_each_iteration=False)
-
-
-def serialized(data: Manifest, *, seed: int) -> tf.data.Dataset:
-    """Returns the records of train as they stand in the shards, which are read in an order that follows from a seed.
-
-    Returns:
-      A dataset of serialized examples, string of shape (records,): to parse
-      one at a time would take 13% of all time.
-    """
-    paths = [data.path(shard.name) for shard in data.shards(schema.TRAIN)]
-    order = np.argsort(hashing.mix(np.arange(len(paths)), seed), kind="stable")
-    return tf.data.Dataset.from_tensor_slices([paths[number] for number in order]).interleave(
-        lambda path: tf.data.TFRecordDataset(path).batch(RECORDS_PER_PARSE),
-        cycle_length=_READ_AHEAD_SHARDS,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-
-
 @contextlib.contextmanager
-def reading(data: Manifest) -> Iterator[None]:
+def reading() -> Iterator[None]:
     """Turns what TensorFlow says of a dataset that cannot be read in the body into one line.
 
     Raises:
@@ -216,78 +228,11 @@ def reading(data: Manifest) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.DataLossError as error:
-        raise UserError(
-            f"a record in {data.folder} is damaged ({error.message.split(' [')[0].strip()}); find it with python -m "
-            f"tools.verify {data.folder}, and restore that shard or shard the input again."
-        ) from error
     except (tf.errors.UnknownError, tf.errors.InvalidArgumentError) as error:
         refused = _USER_ERROR.search(error.message)
         if refused:
             raise UserError(refused[1]) from error
         raise
-
-
-def parser(data: Manifest) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]]:
-    """Returns a function from serialized examples to (product ids, labels, ragged encoded images)."""
-    levels = data.taxonomy().num_levels
-    label_key = schema.level_key(levels) if levels else schema.CATEGORY_ID
-    features = {
-        schema.PRODUCT_ID: tf.io.FixedLenFeature((), tf.int64),
-        label_key: tf.io.FixedLenFeature((), tf.int64),
-        schema.IMAGES: tf.io.RaggedFeature(tf.string),
-    }
-
-    def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.RaggedTensor]:
-        parsed = tf.io.parse_example(serialized, features)
-        return parsed[schema.PRODUCT_ID], tf.cast(parsed[label_key], tf.int32), parsed[schema.IMAGES]
-
-    return parse
-
-
-def _chosen_rows(selection: Selection | None, epoch: int) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Returns a function from parsed records to (encoded images, keys) of those that the epoch has."""
-
-    def all_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
-        keys = tf.stack([tf.cast(labels, tf.int64), product_ids], axis=1)
-        return images.values, tf.repeat(keys, images.row_lengths(), axis=0)
-
-    if selection is None:
-        return all_rows
-
-    def chosen_rows(product_ids: tf.Tensor, labels: tf.Tensor, images: tf.RaggedTensor) -> tuple[tf.Tensor, ...]:
-        copies = tf.numpy_function(
-            lambda ids, of: selection.copies(ids, of, epoch), (product_ids, labels), tf.int64, stateful=False
-        )
-        copies.set_shape((None,))
-        chosen = tf.repeat(tf.range(tf.shape(labels)[0]), copies)
-        return all_rows(tf.gather(product_ids, chosen), tf.gather(labels, chosen), tf.gather(images, chosen))
-
-    return chosen_rows
-
-
-def _train_decoder(
-    config: InputConfig, seed: int, rows: slice, report: ImageReport | None
-) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Returns a function from (step, (encoded images, keys)) to a batch of training."""
-    size, count = config.image_size, rows.stop - rows.start
-    decoder = BatchDecoder(config.decode_size, size, policy=config.policy, report=report)
-
-    def decode_and_crop(step: np.ndarray, encoded: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        positions = step * config.batch_size + np.arange(rows.start, rows.stop)
-        corners = _corners(config.decode_size - size, positions, seed)
-        pictures, readable = decoder.decode(encoded, corners=corners, product_ids=ids)
-        return pictures, readable.astype(np.float32)
-
-    def to_batch(step: tf.Tensor, images: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        # A slice of strings copies them all, so a host that has every row takes none.
-        encoded, keys = images if count == config.batch_size else (column[rows] for column in images)
-        pictures, weights = tf.numpy_function(decode_and_crop, (step, encoded, keys[:, 1]), (tf.uint8, tf.float32))
-        pictures.set_shape((count, size, size, 3))
-        weights.set_shape((count,))
-        return pictures, tf.cast(keys[:, 0], tf.int32), weights
-
-    return to_batch
 
 
 def _corners(room: int, positions: np.ndarray, seed: int) -> np.ndarray:

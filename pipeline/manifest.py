@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -37,19 +38,25 @@ class Shard(NamedTuple):
 
 
 class Records(NamedTuple):
-    """One row for each record of a shard, in order.
+    """One row for each record of a shard, in order, and one for each image.
+
+    So readers need not parse a record: they know where the images stand.
 
     Attributes:
       product_id: int64 of shape (records,).
       category_id: int64 of shape (records,), or `schema.NO_CATEGORY`.
       num_images: int32 of shape (records,).
       digest: XXH3 (64 bits) of each image, uint64 of shape (sum of num_images,).
+      image_start: Offset in the shard of its first byte, int64 of the same shape.
+      image_bytes: Its length, int32 of the same shape.
     """
 
     product_id: np.ndarray
     category_id: np.ndarray
     num_images: np.ndarray
     digest: np.ndarray
+    image_start: np.ndarray
+    image_bytes: np.ndarray
 
     def to_bytes(self) -> bytes:
         """Returns the content of a file of the table."""
@@ -233,11 +240,11 @@ class Manifest:
 
     def products_per_category(self, split: str) -> np.ndarray:
         """Returns the number of products of a split by label of the category: int64 of shape (categories,)."""
-        label_of = self.taxonomy().label_of
-        counts = np.zeros(len(label_of), np.int64)
+        tree = self.taxonomy()
+        counts = np.zeros(tree.num_categories, np.int64)
         for shard in range(len(self.shards(split))):
-            found, number = np.unique(self.records(split, shard).category_id, return_counts=True)
-            counts[[label_of[category] for category in found.tolist()]] += number
+            labels = tree.labels(self.records(split, shard).category_id)
+            counts += np.bincount(labels, minlength=len(counts))
         return counts
 
     def seen_in_train(self) -> np.ndarray:
@@ -265,6 +272,19 @@ def sharing_images(tables: Sequence[Records], others: Sequence[Records]) -> np.n
 
 
 def read_records(path: str) -> Records:
-    """Reads a table of records."""
-    with np.load(io.BytesIO(files.read(path))) as content:
-        return Records(*(content[name] for name in Records._fields))
+    """Reads a table of records.
+
+    Raises:
+      UserError: It is damaged, or an earlier version of this project has written it.
+    """
+    try:
+        with np.load(io.BytesIO(files.read(path))) as content:
+            columns = {name: content[name] for name in content}
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error}. Restore the file, or shard the input again.") from None
+    if missing := sorted(set(Records._fields) - set(columns)):
+        raise UserError(
+            f"{path} has no column {missing[0]}: an earlier version wrote it, and this one needs to know where images "
+            "stand. Shard the input again."
+        )
+    return Records(*(columns[name] for name in Records._fields))

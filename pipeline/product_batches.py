@@ -1,7 +1,7 @@
 """From shards to batches of whole products, which evaluation and prediction read."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from pipeline import schema
 from pipeline.decode import BatchDecoder
-from pipeline.input import RECORDS_PER_PARSE, InputConfig, options, parser
+from pipeline.image_reader import ImageReader
+from pipeline.input import InputConfig, options
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImageReport
 from pipeline.selection import Selection
@@ -59,35 +60,57 @@ def products(
       A dataset of `ProductBatch`. Where training keeps to some categories, so
       does this, but for products without a category.
     """
-    shards = data.shards(split)
-    numbers = range(len(shards)) if shard is None else [shard] if isinstance(shard, int) else shard
-    chosen = kept(data, config, split=split, shards=numbers)
-    records = tf.data.TFRecordDataset([data.path(shards[number].name) for number in numbers])
-    if config.selection.only_categories:
-        keeps = tf.data.Dataset.from_tensor_slices(np.concatenate([np.zeros(0, np.bool_), *chosen]))
-        records = tf.data.Dataset.zip(records, keeps).filter(lambda _, keep: keep).map(lambda record, _: record)
-    tables = [
-        data.records(split, number).num_images[keep].tolist() for number, keep in zip(numbers, chosen, strict=True)
-    ]
-    groups = [list(itertools.chain(*tables))] if shard is None else tables
-    counts = [count for group in groups for count in _fill(group, config.batch_size)]
-    return (
-        records.batch(RECORDS_PER_PARSE)
-        .rebatch(np.array(counts or [1], np.int64))
-        .map(_product_decoder(data, config, report), num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(2)
-        .with_options(options())
+    reader = ImageReader(data, split, [shard] if isinstance(shard, int) else shard)
+    chosen = np.flatnonzero(_chosen(data, config, reader.label))
+    # Shards that are named begin batches of their own.
+    groups = [chosen] if shard is None else np.split(chosen, np.flatnonzero(np.diff(reader.shard[chosen])) + 1)
+    counts = [count for group in groups for count in _fill(reader.num_images[group].tolist(), config.batch_size)]
+    ends = np.cumsum([0, *counts])
+    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
+    size = config.batch_size
+
+    def make(number: np.ndarray) -> ProductBatch:
+        return _batch(reader, decoder, config, chosen[ends[number] : ends[number + 1]])
+
+    def to_batch(number: tf.Tensor) -> ProductBatch:
+        batch = tf.numpy_function(make, (number,), (tf.uint8, tf.int32, tf.int64, tf.int32, tf.int32))
+        shapes = [(None, config.image_size, config.image_size, 3), (None,), (size,), (size,), ()]
+        for column, shape in zip(batch, shapes, strict=True):
+            column.set_shape(shape)
+        return ProductBatch(*batch)
+
+    batches = tf.data.Dataset.range(len(counts))
+    return batches.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).with_options(options())
+
+
+def _batch(reader: ImageReader, decoder: BatchDecoder, config: InputConfig, products: np.ndarray) -> ProductBatch:
+    """Makes a batch of whole products, by their numbers."""
+    size, count = config.batch_size, len(products)
+    images = reader.images_of(products)
+    missing = -len(images) % size if len(images) > size else size - len(images)
+    encoded = itertools.chain(reader.read(images), itertools.repeat(memoryview(b""), missing))
+    rows = np.repeat(np.arange(count, dtype=np.int32), reader.num_images[products])
+    owners = np.append(rows, np.full(missing, size, np.int32))
+    ids, labels = np.zeros(size, np.int64), np.full(size, schema.NO_CATEGORY, np.int32)
+    ids[:count], labels[:count] = reader.product_id[products], reader.label[products]
+    pictures, readable = decoder.decode(
+        encoded,
+        corners=np.full((len(owners), 2), config.middle.start),
+        product_ids=np.append(ids[rows], np.zeros(missing, np.int64)),
     )
+    return ProductBatch(pictures, np.where(readable, owners, np.int32(size)), ids, labels, np.array(count, np.int32))
 
 
 def kept(data: Manifest, config: InputConfig, *, split: str, shards: Sequence[int]) -> list[np.ndarray]:
     """Returns which records of some shards are of chosen categories, or of none: bool of shape (records,) for each."""
+    tree = data.taxonomy()
+    return [_chosen(data, config, tree.labels(data.records(split, shard).category_id)) for shard in shards]
+
+
+def _chosen(data: Manifest, config: InputConfig, labels: np.ndarray) -> np.ndarray:
     if not config.selection.only_categories:
-        all_shards = data.shards(split)
-        return [np.ones(all_shards[shard].records, np.bool_) for shard in shards]
-    chosen = np.array(data.taxonomy().category_ids)[Selection(data, config.selection).chosen]
-    allowed = np.append(chosen, schema.NO_CATEGORY)
-    return [np.isin(data.records(split, shard).category_id, allowed) for shard in shards]
+        return np.ones(len(labels), np.bool_)
+    return (labels == schema.NO_CATEGORY) | Selection(data, config.selection).chosen[labels]
 
 
 def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:
@@ -100,35 +123,6 @@ def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:
         products, images = products + 1, images + own
     if products:
         yield products
-
-
-def _product_decoder(
-    data: Manifest, config: InputConfig, report: ImageReport | None
-) -> Callable[[tf.Tensor], ProductBatch]:
-    """Returns a function from the serialized examples of a batch of whole products to a `ProductBatch`."""
-    parse, size = parser(data), config.batch_size
-    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
-
-    def decode_middle(encoded: np.ndarray, owners: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        corners = np.full((len(encoded), 2), config.middle.start)
-        return decoder.decode(encoded, corners=corners, product_ids=ids[np.minimum(owners, len(ids) - 1)])
-
-    def to_batch(serialized: tf.Tensor) -> ProductBatch:
-        product_ids, labels, pictures = parse(serialized)
-        products, lengths = tf.size(product_ids), pictures.row_lengths()
-        count = tf.size(pictures.values)
-        missing = tf.where(count > size, -count % size, size - count)
-        encoded = tf.concat([pictures.values, tf.fill([missing], "")], axis=0)
-        owners = tf.concat([tf.repeat(tf.range(products), lengths), tf.fill([missing], size)], axis=0)
-        images, readable = tf.numpy_function(decode_middle, (encoded, owners, product_ids), (tf.uint8, tf.bool))
-        images.set_shape((None, config.image_size, config.image_size, 3))
-        readable.set_shape((None,))
-        rows = [[0, size - products]]
-        product_ids = tf.ensure_shape(tf.pad(product_ids, rows), (size,))
-        labels = tf.ensure_shape(tf.pad(labels, rows, constant_values=schema.NO_CATEGORY), (size,))
-        return ProductBatch(images, tf.where(readable, owners, size), product_ids, labels, products)
-
-    return to_batch
 
 
 def decode_middle(encoded: Sequence[bytes], config: InputConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -110,15 +110,9 @@ class Selection:
         number, total = int(part[1]), int(part[2])
         return np.floor(hashing.uniform(product_ids, self._seed ^ _PART_SALT) * total) == number - 1
 
-    def images_per_epoch(self, data: Manifest) -> int:
-        """Returns the number of images of an epoch, on average over the epochs."""
-        label_of = data.taxonomy().label_of
-        total = 0.0
-        for shard in range(len(data.shards(schema.TRAIN))):
-            table = data.records(schema.TRAIN, shard)
-            labels = np.array([label_of[category] for category in table.category_id.tolist()], np.int64)
-            total += float((self._weights[labels] * table.num_images * self._in_part(table.product_id)).sum())
-        return int(total + 1e-6)
+    def images_per_epoch(self, product_ids: np.ndarray, labels: np.ndarray, num_images: np.ndarray) -> int:
+        """Returns the number of images of an epoch, on average over the epochs, from the columns of all products."""
+        return int(float((self._weights[labels] * num_images * self._in_part(product_ids)).sum()) + 1e-6)
 
 
 def _labels(text: str, products: np.ndarray, label_of: dict[int, int]) -> Sequence[int]:

@@ -1,10 +1,9 @@
 """The shard job: from dumps to a dataset, in four stages that survive interruption."""
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -17,12 +16,8 @@ from pipeline.shard_config import DUPLICATES, ShardConfig, WorkFolder
 from pipeline.source import Source, find, stat
 from pipeline.taxonomy import Taxonomy
 
-_ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.5
 _INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 2 << 30
 _CATEGORIES_NAME = "category_names.csv"
-
-_Result = TypeVar("_Result")
 
 
 def run(config: ShardConfig, beam_options: Sequence[str] = ()) -> manifest.Manifest:
@@ -190,7 +185,7 @@ class WriteShards(beam.PTransform):
 class _IndexRange(beam.DoFn):
     def process(self, task: tuple[index.Range, str, Fields]) -> Iterator[str]:
         part, path, fields = task
-        _retry(lambda: index.index_range(index.Range(*part), fields).save(path))
+        files.retry(lambda: index.index_range(index.Range(*part), fields).save(path))
         yield path
 
 
@@ -204,15 +199,5 @@ class _WithWorker(beam.DoFn):
 
     def process(self, task: int) -> Iterator[int]:
         worker = self._worker = self._worker or self._kind(self._output)
-        _retry(lambda: worker.write(task))
+        files.retry(lambda: worker.write(task))
         yield task
-
-
-def _retry(call: Callable[[], _Result]) -> _Result:
-    """Calls again after a passing failure of a file system; local runners would give up at once."""
-    for attempt in range(_ATTEMPTS - 1):
-        try:
-            return call()
-        except (TimeoutError, ConnectionError):
-            time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
-    return call()

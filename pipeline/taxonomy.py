@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline import files
+from pipeline import files, schema
 from pipeline.console import UserError
 
 FILE_NAME = "taxonomy.json"
@@ -65,6 +65,22 @@ class Taxonomy:
     def label_of(self) -> dict[int, int]:
         """Dense label (of the last level) by category id."""
         return {category_id: label for label, category_id in enumerate(self.category_ids)}
+
+    def labels(self, category_ids: np.ndarray) -> np.ndarray:
+        """Returns the label, at the last level, of each category id; `schema.NO_CATEGORY` where the tree has it not.
+
+        Args:
+          category_ids: int64 of any shape.
+
+        Returns:
+          int32 of the same shape.
+        """
+        if not self.num_categories:
+            return np.full(category_ids.shape, schema.NO_CATEGORY, np.int32)
+        ids = np.array(self.category_ids, np.int64)
+        order = np.argsort(ids, kind="stable")
+        labels = order[np.minimum(np.searchsorted(ids, category_ids, sorter=order), len(ids) - 1)]
+        return np.where(ids[labels] == category_ids, labels, schema.NO_CATEGORY).astype(np.int32)
 
     @cached_property
     def _levels(self) -> tuple[tuple[tuple[tuple[str, ...], ...], np.ndarray], ...]:

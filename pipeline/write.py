@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from pipeline import duplicates, files, hashing, layout, manifest, records, schema, taxonomy
-from pipeline.example import Encoder
+from pipeline.example import Chunk, Encoder
 from pipeline.index import Refusal
 from pipeline.layout import Products
 from pipeline.pieces import PieceReader, Pieces
@@ -74,12 +74,13 @@ class ShardWriter:
                 continue
             rows = self._shuffled(np.flatnonzero(codes == code), products)
             name = schema.shard_name(split, shard, self._shards)
-            table = _table(products.take(rows), digests[products.pictures(rows)])
-            chunks = self._encoder.frame(data, products.take(rows))
-            written[split] = _ShardFile(name, table, int((ends[rows] - starts[rows]).sum()), chunks, self._croissant)
+            own, source_bytes = products.take(rows), int((ends[rows] - starts[rows]).sum())
+            chunks = self._encoder.frame(data, own)
+            file = _ShardFile(name, own, digests[products.pictures(rows)], source_bytes, chunks, self._croissant)
+            written[split] = file
             if len(rows):
-                contents[os.path.join(self._work.root, name)] = written[split]
-                contents[os.path.join(self._work.root, manifest.records_name(name))] = [table.to_bytes()]
+                contents[os.path.join(self._work.root, name)] = file
+                contents[os.path.join(self._work.root, manifest.records_name(name))] = file.table()
         files.write_all(contents)
         refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
         splits = {split: file.told() for split, file in written.items()}
@@ -90,42 +91,59 @@ class ShardWriter:
 
 
 class _ShardFile:
-    """The records of one split on their way into a file, and what the receipt says of it."""
+    """The records of one split on their way into a file, their table, and what the receipt says of it."""
 
     def __init__(
-        self, name: str, table: manifest.Records, source_bytes: int, chunks: Iterable[bytearray], sha256: bool
+        self,
+        name: str,
+        products: Products,
+        digests: np.ndarray,
+        source_bytes: int,
+        chunks: Iterable[Chunk],
+        sha256: bool,
     ) -> None:
         self._name = name
-        self._table = table
+        self._products, self._image_digests = products, digests
         self._source_bytes = source_bytes
         self._chunks = chunks
         self._digests = {"xxh128": xxhash.xxh3_128()} | ({"sha256": hashlib.sha256()} if sha256 else {})
         self._bytes = 0
+        self._image_starts = [np.zeros(0, np.int64)]
 
     def __iter__(self) -> Iterator[bytearray]:
         """Yields the content, once."""
         for chunk in self._chunks:
             for digest in self._digests.values():
-                digest.update(chunk)
-            self._bytes += len(chunk)
-            yield chunk
+                digest.update(chunk.content)
+            self._image_starts.append(self._bytes + chunk.image_starts)
+            self._bytes += len(chunk.content)
+            yield chunk.content
+
+    def table(self) -> Iterator[bytes]:
+        """Yields the content of the file of the table, once the records have been written."""
+        products = self._products
+        table = manifest.Records(
+            product_id=products.product_id,
+            category_id=products.category_id,
+            num_images=products.num_images.astype(np.int32),
+            digest=self._image_digests,
+            image_start=np.concatenate(self._image_starts),
+            image_bytes=(products.ends - products.starts).astype(np.int32),
+        )
+        yield table.to_bytes()
 
     def told(self) -> dict[str, Any]:
         """Returns what the receipt says, once the file is written."""
-        ids = self._table.product_id
+        ids = self._products.product_id
         return {
             "name": self._name,
             "records": len(ids),
-            "images": len(self._table.digest),
+            "images": len(self._image_digests),
             "bytes": self._bytes,
             "source_bytes": self._source_bytes,
             "first_id": int(ids.min()) if len(ids) else None,
             "last_id": int(ids.max()) if len(ids) else None,
         } | {name: digest.hexdigest() for name, digest in self._digests.items()}
-
-
-def _table(products: Products, digests: np.ndarray) -> manifest.Records:
-    return manifest.Records(products.product_id, products.category_id, products.num_images.astype(np.int32), digests)
 
 
 def _refusal(pieces: Pieces, start: int, end: int, reason: str) -> Refusal:

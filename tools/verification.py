@@ -141,8 +141,19 @@ def _faults(data: Manifest, task: _Task, shard: Shard, content: memoryview) -> I
         return
     if count != shard.records:
         yield f"it has {count} records; expected {shard.records}"
+    yield from _misplaced(table, content)
     if task.documents:
         yield from _differences(data, task.documents, content)
+
+
+def _misplaced(table: Records, content: memoryview) -> Iterator[str]:
+    """Compares each image, where the table says that it stands, with its digest."""
+    owners = np.repeat(np.arange(len(table.num_images)), table.num_images)
+    columns = (table.image_start, table.image_start + table.image_bytes, table.digest, owners)
+    for start, end, digest, record in zip(*(column.tolist() for column in columns), strict=True):
+        if xxhash.xxh3_64_intdigest(content[start:end]) != digest:
+            yield f"record {record} has another image at byte {start} than the table of records says"
+            return
 
 
 def _differences(data: Manifest, documents: Documents, content: memoryview) -> Iterator[str]:
@@ -175,7 +186,7 @@ def _encoded(encoder: Encoder, products: Sequence[records.Product]) -> Iterator[
     counts = np.array([len(product.pictures) for product in products], np.int64)
     columns = Products(ids[:, 0], ids[:, 1], counts, ends[:-1], ends[1:])
     for chunk in encoder.frame(memoryview(b"".join(pictures)), columns):
-        yield from tfrecord.walk(memoryview(chunk))
+        yield from tfrecord.walk(memoryview(chunk.content))
 
 
 def _locate(

@@ -18,9 +18,9 @@ from model.checkpoint import Position
 from model.config import TrainConfig
 from model.optimizers import OptimizerConfig
 from model.run import Run
-from pipeline import input as input_pipeline
 from pipeline import schema, shard_job
 from pipeline.console import UserError
+from pipeline.input import TrainInput
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue
@@ -76,7 +76,7 @@ def _kill_at_save(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool)
 
 
 def _steps(run: Run, data: Manifest) -> int:
-    return input_pipeline.steps_per_epoch(data, run.config.input)
+    return TrainInput(data, run.config.input).steps
 
 
 def _train_until_killed(run: Run, data: Manifest, number: int, *, before: bool) -> Position | None:

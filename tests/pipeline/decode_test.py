@@ -200,3 +200,30 @@ def test_odd_pictures_end_the_work_where_that_is_asked_for(data: bytes, policy: 
 def test_policies_that_are_not_there_are_refused_by_name(options: dict[str, str]) -> None:
     with pytest.raises(UserError, match=f"--{next(iter(options))}"):
         ImagePolicy(**options)
+
+
+@pytest.mark.parametrize("kept", [177, 200, 2000, -2])
+def test_a_cut_picture_is_the_same_whether_its_start_is_known_or_not(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome() -> tuple[str | None, bytes]:
+        picture = np.zeros((_SIZE, _SIZE, 3), np.uint8)
+        try:
+            return decode.decode_into(_jpeg()[:kept], picture), picture.tobytes()
+        except UnreadableImage as error:
+            return str(error), b""
+
+    monkeypatch.setattr(decode, "_sizes", {})
+    unknown = outcome()
+    _decoded(_jpeg(1))
+    assert len(decode._sizes) == 1
+    assert outcome() == unknown
+
+
+def test_a_start_without_the_frame_header_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_sizes", {})
+    data = _jpeg()
+    comment = b"\xff\xfe" + (300).to_bytes(2, "big") + bytes(298)
+    longer = data[:2] + comment + data[2:]
+    np.testing.assert_array_equal(_decoded(longer), _decoded(data))
+    assert list(decode._sizes) == [data[:177]]

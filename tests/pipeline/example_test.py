@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import example, schema, tfrecord
-from pipeline.example import Encoder
+from pipeline.example import Chunk, Encoder
 from pipeline.layout import Products
 from pipeline.records import Product
 from pipeline.taxonomy import Taxonomy
@@ -25,7 +25,7 @@ _PRODUCTS = st.lists(
 )
 
 
-def _framed(products: list[Product]) -> bytes:
+def _chunks(products: list[Product]) -> list[Chunk]:
     pictures = [picture for product in products for picture in product.pictures]
     ends = np.cumsum([0, *map(len, pictures)], dtype=np.int64)
     columns = (
@@ -34,7 +34,11 @@ def _framed(products: list[Product]) -> bytes:
         np.array([len(product.pictures) for product in products], np.int64),
     )
     data = memoryview(b"".join(pictures))
-    return b"".join(Encoder(_TREE).frame(data, Products(*columns, ends[:-1], ends[1:])))
+    return list(Encoder(_TREE).frame(data, Products(*columns, ends[:-1], ends[1:])))
+
+
+def _framed(products: list[Product]) -> bytes:
+    return b"".join(chunk.content for chunk in _chunks(products))
 
 
 @given(_PRODUCTS)
@@ -51,6 +55,19 @@ def test_records_hold_their_products(products: list[Product]) -> None:
         labels = {7: [0, 0, 0], 1000010653: [0, 1, 1]}.get(product.category_id, [-1, -1, -1])
         assert [features[f"level{level}"].int64_list.value[0] for level in (1, 2, 3)] == labels
         assert record.endswith(ending)
+
+
+@given(_PRODUCTS, st.sampled_from([1, 200, 1 << 20]))
+def test_chunks_tell_where_the_pictures_stand(products: list[Product], chunk_bytes: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example, "_CHUNK_BYTES", chunk_bytes)
+        chunks = _chunks(products)
+    pictures = iter([picture for product in products for picture in product.pictures])
+    for chunk in chunks:
+        for start in chunk.image_starts.tolist():
+            picture = next(pictures)
+            assert chunk.content[start : start + len(picture)] == picture
+    assert next(pictures, None) is None
 
 
 @pytest.mark.parametrize("size", [0, 100, 127, 128, 16_000, 16_383, 16_384, 40_000, 3 << 20])

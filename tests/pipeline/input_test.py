@@ -13,9 +13,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import input as input_pipeline
 from pipeline.console import UserError
-from pipeline.input import InputConfig, Part
+from pipeline.input import InputConfig, Part, TrainInput, reading
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImagePolicy, ImageReport
 from pipeline.selection import SelectionConfig
@@ -23,8 +22,10 @@ from pipeline.selection import SelectionConfig
 _CONFIG = InputConfig(batch_size=16, decode_size=36, image_size=32, shuffle_images=64, seed=3)
 
 
-def _train(data: Manifest, config: InputConfig = _CONFIG, **options: Any) -> list[tuple[np.ndarray, ...]]:
-    return list(input_pipeline.train(data, config, **{"epoch": 0, **options}).as_numpy_iterator())
+def _train(
+    data: Manifest, config: InputConfig = _CONFIG, *, epoch: int = 0, first_step: int = 0, **options: Any
+) -> list[tuple[np.ndarray, ...]]:
+    return list(TrainInput(data, config, **options).epoch(epoch, first_step=first_step).as_numpy_iterator())
 
 
 def test_an_epoch_has_every_image_once_but_for_the_rest(train_data: Manifest) -> None:
@@ -34,7 +35,7 @@ def test_an_epoch_has_every_image_once_but_for_the_rest(train_data: Manifest) ->
     assert len(images) == sum(shard.images for shard in train_data.shards("train"))
     assert Counter(images) == Counter(other_epoch)
     assert images != other_epoch
-    assert len(_train(train_data)) == input_pipeline.steps_per_epoch(train_data, _CONFIG) == len(images) // 16
+    assert len(_train(train_data)) == TrainInput(train_data, _CONFIG).steps == len(images) // 16
 
 
 def test_images_come_with_the_labels_of_their_products(train_data: Manifest) -> None:
@@ -49,7 +50,7 @@ def test_images_come_with_the_labels_of_their_products(train_data: Manifest) -> 
 
 
 def test_batches_are_uint8_and_of_fixed_shape(train_data: Manifest) -> None:
-    images, labels, weights = input_pipeline.train(train_data, _CONFIG, epoch=0).element_spec
+    images, labels, weights = TrainInput(train_data, _CONFIG).epoch(0).element_spec
     assert (images.shape, images.dtype) == ((16, 32, 32, 3), "uint8")
     assert (labels.shape, labels.dtype) == ((16,), "int32")
     assert (weights.shape, weights.dtype) == ((16,), "float32")
@@ -101,7 +102,7 @@ def test_any_start_and_any_number_of_threads_give_the_batches_that_would_have_co
     expected = _train(train_data, config, epoch=epoch)[first_step:]
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
-    dataset = input_pipeline.train(train_data, config, epoch=epoch, first_step=first_step).with_options(options)
+    dataset = TrainInput(train_data, config).epoch(epoch, first_step=first_step).with_options(options)
     found = list(dataset.as_numpy_iterator())
     assert len(found) == len(expected)
     for one, two in zip(found, expected, strict=True):
@@ -126,7 +127,10 @@ def test_a_damaged_record_is_one_line_that_says_what_to_do(train_data: Manifest,
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     data = Manifest.load(str(folder))
-    with pytest.raises(UserError, match=r"a record in .* is damaged .*tools.verify"), input_pipeline.reading(data):
+    with (
+        pytest.raises(UserError, match=rf"^{path} is damaged: image \d of record \d+, product \d+, at byte"),
+        reading(),
+    ):
         _train(data)
 
 
@@ -137,7 +141,7 @@ def test_a_picture_that_policy_refuses_is_one_line(
     config = dataclasses.replace(_CONFIG, policy=ImagePolicy(unreadable_images="error"))
     with (
         pytest.raises(UserError, match=r"^product \d+ has an image that is not as expected"),
-        input_pipeline.reading(data),
+        reading(),
     ):
         _train(data, config)
 
@@ -169,7 +173,7 @@ def test_impossible_options_are_refused_by_name(options: dict[str, Any]) -> None
 def test_fewer_images_than_a_batch_are_refused_with_their_number(train_data: Manifest) -> None:
     images = sum(shard.images for shard in train_data.shards("train"))
     with pytest.raises(UserError, match=f"has {images} images"):
-        input_pipeline.steps_per_epoch(train_data, dataclasses.replace(_CONFIG, batch_size=10_000))
+        TrainInput(train_data, dataclasses.replace(_CONFIG, batch_size=10_000))
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(train_data: Manifest) -> None:
@@ -178,6 +182,6 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(train_data: Ma
 
 
 def test_an_epoch_that_is_begun_twice_has_the_same_batches(train_data: Manifest) -> None:
-    dataset = input_pipeline.train(train_data, InputConfig(batch_size=8, shuffle_images=50), epoch=0)
+    dataset = TrainInput(train_data, InputConfig(batch_size=8, shuffle_images=50)).epoch(0)
     first, second = (np.concatenate([labels for _, labels, _ in dataset.as_numpy_iterator()]) for _ in range(2))
     np.testing.assert_array_equal(first, second)

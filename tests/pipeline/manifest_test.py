@@ -7,10 +7,9 @@ import bson
 import numpy as np
 import pytest
 
-from pipeline import input as input_pipeline
 from pipeline import product_batches, shard_job
 from pipeline.console import UserError
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, TrainInput
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_pictures
@@ -46,8 +45,8 @@ def test_several_folders_are_read_as_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         both.products_per_category("train"), sum(part.products_per_category("train") for part in parts)
     )
-    assert input_pipeline.steps_per_epoch(both, _CONFIG) == sum(len(part.product_ids("train")) for part in parts) // 4
-    assert len(list(input_pipeline.train(both, _CONFIG, epoch=0))) == input_pipeline.steps_per_epoch(both, _CONFIG)
+    assert TrainInput(both, _CONFIG).steps == sum(len(part.product_ids("train")) for part in parts) // 4
+    assert len(list(TrainInput(both, _CONFIG).epoch(0))) == TrainInput(both, _CONFIG).steps
     batches = product_batches.products(both, _CONFIG, split="validation")
     found = np.concatenate([batch.product_ids[: int(batch.products)] for batch in batches])
     np.testing.assert_array_equal(found, both.product_ids("validation"))

@@ -5,10 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline import input as input_pipeline
 from pipeline import product_batches
 from pipeline.console import UserError
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, TrainInput
 from pipeline.manifest import Manifest
 from pipeline.selection import Selection, SelectionConfig
 
@@ -81,11 +80,11 @@ def test_every_epoch_has_the_same_number_of_steps_of_chosen_images(
 ) -> None:
     selected = SelectionConfig(**options)  # type: ignore[arg-type]
     config = InputConfig(batch_size=8, decode_size=36, image_size=32, selection=selected)
-    steps = input_pipeline.steps_per_epoch(train_data, config)
+    train_input = TrainInput(train_data, config)
     chosen = Selection(train_data, config.selection)
     for epoch in range(3):
-        batches = list(input_pipeline.train(train_data, config, epoch=epoch))
-        assert len(batches) == steps > 0
+        batches = list(train_input.epoch(epoch))
+        assert len(batches) == train_input.steps > 0
         labels = np.concatenate([labels for _, labels, _ in batches])
         assert chosen.chosen[labels].all()
 

@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_nothing_half_done(tmp_path: Path, monkeypatch: pytes
 
 def test_a_passing_failure_of_the_file_system_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = _dump(tmp_path / "a.bson", map(_product, range(10)))
-    monkeypatch.setattr(shard_job, "_FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(files, "_FIRST_PAUSE_SECONDS", 0.0)
     preadv, failures = os.preadv, [TimeoutError("slow"), ConnectionError("gone")]
 
     def fail_at_first(*arguments: Any) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import files
+from pipeline import files, manifest
 from pipeline.manifest import Manifest
 from tools import verification
 
@@ -38,6 +38,16 @@ def test_a_flipped_bit_is_found_in_its_shard_and_record(copied: Manifest) -> Non
     assert "checksum is not that of the manifest" in checksum
     assert shard.name in record
     assert "record " in record
+
+
+def test_a_table_with_another_place_of_an_image_is_found(copied: Manifest) -> None:
+    name = manifest.records_name(copied.shards("train")[1].name)
+    table = copied.records("train", 1)
+    table.image_start[5] += 1
+    files.write(copied.path(name), [table.to_bytes()])
+    [fault] = verification.verify(copied)
+    assert "another image at byte" in fault
+    assert copied.shards("train")[1].name in fault
 
 
 def _shorten(path: str) -> None:

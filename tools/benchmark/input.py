@@ -77,32 +77,42 @@ def rates(work: Work, *, cores: Sequence[int], rounds: int, with_peers: bool, pr
 
 
 def stages(work: Work) -> Table:
-    """Measures the input stage by stage, each with all before it, in microseconds of processor time an image."""
-    import tensorflow as tf
-
-    from pipeline import input as input_pipeline
+    """Measures the input stage by stage, in microseconds of processor time an image."""
+    from pipeline.decode import decode_into
+    from pipeline.image_reader import ImageReader
+    from pipeline.input import InputConfig, TrainInput
 
     data = Manifest.load(work.folder)
-    config = input_pipeline.InputConfig(
-        batch_size=work.batch_size, decode_size=work.decode_size, image_size=work.image_size
-    )
-    seed, images = input_pipeline.shuffled(data, config, epoch=0)
-    read = input_pipeline.serialized(data, seed=seed)
-    steps = {
-        "read records": read,
-        "parse": read.map(input_pipeline.parser(data), num_parallel_calls=tf.data.AUTOTUNE),
-        "flatten, shuffle, batch": images.batch(config.batch_size),
-        "decode, cut out, copy": input_pipeline.train(data, config, epoch=0),
+    config = InputConfig(batch_size=work.batch_size, decode_size=work.decode_size, image_size=work.image_size)
+    clock = time.process_time
+    begun = clock()
+    train_input = TrainInput(data, config)
+    tables = clock() - begun
+    reader = ImageReader(data, schema.TRAIN)
+    everything = np.arange(len(reader.owner))
+    begun = clock()
+    encoded = list(reader.read(everything))
+    read = clock() - begun
+    picture = np.empty((work.decode_size, work.decode_size, 3), np.uint8)
+    begun = clock()
+    for image in encoded:
+        decode_into(image, picture)
+    decode = clock() - begun
+    del encoded
+    begun = clock()
+    for _ in train_input.epoch(0):
+        pass
+    whole = clock() - begun
+    table = Table("This input, stage by stage", ["", "µs of a processor an image"])
+    rows = {
+        "read the tables of all shards, once a run": tables,
+        "read images, compare digests": read,
+        "decode them one after another into one picture": decode,
+        "cut out, write into batches, hand over": whole - read - decode,
+        "an epoch": whole,
     }
-    total = sum(shard.images for shard in data.shards(schema.TRAIN))
-    table = Table("This input, stage by stage", ["", "µs an image up to here", "of this stage"])
-    before = 0.0
-    for name, dataset in steps.items():
-        begun = time.process_time()
-        dataset.reduce(np.int64(0), lambda count, *_: count + 1)
-        spent = (time.process_time() - begun) / total * 1e6
-        table.rows.append([name, f"{spent:.1f}", f"{spent - before:.1f}"])
-        before = spent
+    for name, seconds in rows.items():
+        table.rows.append([name, f"{seconds / len(everything) * 1e6:.1f}"])
     return table
 
 
@@ -113,12 +123,10 @@ def shuffle_quality(work: Work) -> Table:
     the dump (by id) from an even spread, on average over the batches; the least
     that can be had is that of a random order.
     """
-    from pipeline import input as input_pipeline
+    from pipeline.input import InputConfig, TrainInput
 
     data = Manifest.load(work.folder)
-    config = input_pipeline.InputConfig(shuffle_images=work.shuffle_images)
-    _, images = input_pipeline.shuffled(data, config, epoch=0)
-    order = np.concatenate([keys[:, 1] for _, keys in images.batch(4096).as_numpy_iterator()])
+    order = TrainInput(data, InputConfig(shuffle_images=work.shuffle_images)).product_ids(0)
     ids = np.sort(order)
     read = [data.records(schema.TRAIN, shard) for shard in range(len(data.shards(schema.TRAIN)))]
     one_by_one = np.concatenate([np.repeat(table.product_id, table.num_images) for table in read])
@@ -129,7 +137,7 @@ def shuffle_quality(work: Work) -> Table:
         "random": np.random.default_rng(0).permutation(order),
     }
     table = Table(
-        f"Kolmogorov-Smirnov distance from an even spread, batches of {work.batch_size}, buffer of "
+        f"Kolmogorov-Smirnov distance from an even spread, batches of {work.batch_size}, windows of "
         f"{work.shuffle_images} images",
         ["order", "distance"],
     )

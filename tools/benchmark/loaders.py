@@ -60,18 +60,19 @@ def raw_decoder(work: Work) -> Callable[[], Iterator[int]]:
 
 def aisle(work: Work) -> Callable[[], Iterator[int]]:
     """This project's training input."""
-    from pipeline import input as input_pipeline
+    from pipeline.input import InputConfig, TrainInput
 
-    data = Manifest.load(work.folder)
-    config = input_pipeline.InputConfig(
+    config = InputConfig(
         batch_size=work.batch_size,
         decode_size=work.decode_size,
         image_size=work.image_size,
         shuffle_images=work.shuffle_images,
     )
 
+    train_input = TrainInput(Manifest.load(work.folder), config)
+
     def batches() -> Iterator[int]:
-        for images, _, _ in input_pipeline.train(data, config, epoch=0):
+        for images, _, _ in train_input.epoch(0):
             yield len(images)
 
     return batches

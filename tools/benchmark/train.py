@@ -12,8 +12,8 @@ from model import flagfile, optimization
 from model.clock import Clock
 from model.config import TrainConfig
 from model.run import Run
-from pipeline import input as input_pipeline
 from pipeline import shard_job
+from pipeline.input import TrainInput
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
 from tools import synthetic_catalogue
@@ -33,14 +33,14 @@ class _Case:
     Attributes:
       model: It, compiled.
       config: Its options.
-      data: What it is fed with.
+      input: What it is fed with.
       kept: A batch in memory.
       steps: Number of batches that are timed at once.
     """
 
     model: keras.Model
     config: TrainConfig
-    data: Manifest
+    input: TrainInput
     kept: tuple[tf.Tensor, ...]
     steps: int
 
@@ -99,11 +99,12 @@ def _case(folder: str, data: Manifest, config: TrainConfig) -> _Case:
     keras.utils.set_random_seed(0)
     run = Run.begin(folder, config, data)
     model = run.build(pretrained=False)
-    optimization.enter_stage(run, model, 0, input_pipeline.steps_per_epoch(data, config.input))
-    kept = next(iter(input_pipeline.train(data, config.input, epoch=0)))
-    case = _Case(model, config, data, kept, _LEAST_STEPS)
+    train_input = TrainInput(data, config.input)
+    optimization.enter_stage(run, model, 0, train_input.steps)
+    kept = next(iter(train_input.epoch(0)))
+    case = _Case(model, config, train_input, kept, _LEAST_STEPS)
     rate, _ = _fit(case, fed=False)
-    most = min(_MOST_STEPS, input_pipeline.steps_per_epoch(data, config.input) - 1)
+    most = min(_MOST_STEPS, train_input.steps - 1)
     case.steps = max(_LEAST_STEPS, min(most, round(_SECONDS * rate / config.input.batch_size)))
     return case
 
@@ -112,7 +113,7 @@ def _fit(case: _Case, *, fed: bool) -> tuple[float, float]:
     """Returns images/s of some steps, and their share of waiting."""
     dataset = tf.data.Dataset.from_tensors(case.kept).repeat()
     if fed:
-        dataset = input_pipeline.train(case.data, case.config.input, epoch=0)
+        dataset = case.input.epoch(0)
     clock = Clock()
     steady = _Steady(clock)
     case.model.fit(dataset, steps_per_epoch=case.steps + 1, verbose=0, callbacks=[clock, steady])
