@@ -7,14 +7,14 @@ that of a product, whose pictures are averaged, may change where it was close.
 
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers, ops
 
 from export import reliability
-from model.run import Run
+from model.run import NEWEST, Run
 from pipeline import files, product_batches, schema
 from pipeline.console import UserError, progress
 from pipeline.manifest import Manifest
@@ -52,8 +52,37 @@ class Calibration:
         return path
 
 
-def temperature_of(run: Run, checkpoint: str) -> float:
-    """Returns the temperature that was fitted for a checkpoint of a run, or 1 where none was."""
+class Trained(NamedTuple):
+    """A classifier with the weights of a checkpoint.
+
+    Attributes:
+      classifier: Model from pictures to logits, divided by the temperature.
+      checkpoint: Path of the checkpoint.
+      temperature: That which was fitted for it; 1 where none was.
+    """
+
+    classifier: keras.Model
+    checkpoint: str
+    temperature: float
+
+
+def trained(run: Run, checkpoint: str = NEWEST, *, calibrated: bool = True) -> Trained:
+    """Returns the classifier of a run.
+
+    Args:
+      run: The run.
+      checkpoint: Which one, of `model.run.CHOICES`.
+      calibrated: Whether to apply the temperature.
+
+    Raises:
+      UserError: The run has no checkpoint.
+    """
+    classifier, path = run.trained(checkpoint)
+    temperature = _temperature(run, path) if calibrated else 1.0
+    return Trained(scaled(classifier, temperature), path, temperature)
+
+
+def _temperature(run: Run, checkpoint: str) -> float:
     path = os.path.join(run.folder, _FILE_NAME)
     content: dict[str, Any] = files.read_json(path) if files.exists(path) else {}
     fitted = content.get("checkpoint") == os.path.basename(checkpoint)

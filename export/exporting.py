@@ -78,9 +78,7 @@ def export(run: Run, config: SaveConfig, *, data: Manifest | None = None) -> Exp
             f"Keras runs on {keras.backend.backend()}, and a model is exported from TensorFlow; give the same command "
             "with KERAS_BACKEND=tensorflow. The weights of a run load on every backend."
         )
-    classifier, checkpoint = run.trained()
-    temperature = calibration.temperature_of(run, checkpoint) if config.calibrated else 1.0
-    classifier = calibration.scaled(classifier, temperature)
+    classifier, checkpoint, temperature = calibration.trained(run, calibrated=config.calibrated)
     products = parity.sample(data) if data else parity.draw()
     path = versions.next_folder(config.output)
     _sweep(config.output)

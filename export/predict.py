@@ -40,6 +40,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Images in a batch; by default one that suits the device, halved where memory runs out."
 )
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", NEWEST, CHOICES, "The newest, or the best on the validation products.")
+_CALIBRATED = flags.DEFINE_bool("calibrated", True, "Apply the temperature that tools.calibrate fitted, if it did.")
 flags.mark_flag_as_required("run")
 
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
         scores=_SCORES.value,
         batch_size=_BATCH_SIZE.value,
         checkpoint=_CHECKPOINT.value,
+        calibrated=_CALIBRATED.value,
     )
     console.say(prediction.run(config, argv[1:]).summary())
 

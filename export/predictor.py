@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import xxhash
 
-from export import scores
+from export import calibration, scores
 from export.scores import Answers, Part
 from model import scoring
 from model.run import NEWEST, Run
@@ -41,6 +41,7 @@ class PredictConfig:
       scores: Folder to keep the scores of each run in; None for none.
       batch_size: Images in a batch; None for one that suits the device.
       checkpoint: Which checkpoint of each run, one of `model.run.CHOICES`.
+      calibrated: Whether to apply the temperatures that tools.calibrate fitted.
     """
 
     runs: tuple[str, ...]
@@ -53,6 +54,7 @@ class PredictConfig:
     scores: str | None = None
     batch_size: int | None = None
     checkpoint: str = NEWEST
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         scoring.check_options(self.views, self.aggregate)
@@ -120,13 +122,14 @@ class Predictor:
         self.data = config.load_data()
         self._shards = self.data.shards(config.split)
         self.tree = runs[0].tree
-        self._classifiers, checkpoints = zip(*(run.trained(config.checkpoint) for run in runs), strict=True)
+        loaded = [calibration.trained(run, config.checkpoint, calibrated=config.calibrated) for run in runs]
+        self._classifiers = [item.classifier for item in loaded]
+        self.identities = [
+            {"checkpoint": item.checkpoint, "weights": _digest(item.classifier), "temperature": item.temperature}
+            for item in loaded
+        ]
         for number, classifier in enumerate(self._classifiers):
             classifier.name = f"run{number}"  # Keras joins no two models of one name.
-        self.identities = [
-            {"checkpoint": path, "weights": _digest(classifier)}
-            for classifier, path in zip(self._classifiers, checkpoints, strict=True)
-        ]
         self._prior = np.mean([run.prior for run in runs], axis=0)
         self._input = _common_input([run.config.input for run in runs])
         self.batch_size = config.batch_size or _sensible_batch_size()

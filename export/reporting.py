@@ -92,9 +92,8 @@ def write(path: str, run: Run, data: Manifest, *, calibrated: bool = True) -> Re
     Raises:
       UserError: The run has no checkpoint, or the data does not fit it.
     """
-    classifier, checkpoint = run.trained()
-    temperature = calibration.temperature_of(run, checkpoint) if calibrated else 1.0
-    found, accuracy = outcomes.collect(run, calibration.scaled(classifier, temperature), data)
+    classifier, checkpoint, temperature = calibration.trained(run, calibrated=calibrated)
+    found, accuracy = outcomes.collect(run, classifier, data)
     content = _content(run, data, found, accuracy)
     page = templates.render(
         "report.html", **content, run=run, data=data, checkpoint=os.path.basename(checkpoint), temperature=temperature

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from model import metrics, stages
 from model.devices import Devices
-from model.run import Run, best_steps
+from model.run import Run, best_steps, epochs_since_best
 from pipeline import files, schema
 from pipeline.manifest import Manifest
 
@@ -123,7 +123,10 @@ def _limits(run: Run, history: Sequence[dict[str, Any]]) -> list[str]:
         "elsewhere. Products that share an image with train are recognised more often than new ones; see never seen.",
         "Probabilities are not calibrated.",
     ]
-    if len(history) < stages.total_epochs(run.config.plan):
+    patience = run.config.patience
+    if patience and epochs_since_best(history) >= patience:
+        found.insert(0, f"Training ended early, {patience} epochs after the best one (`--patience={patience}`).")
+    elif len(history) < stages.total_epochs(run.config.plan):
         found.insert(0, "Training is not finished.")
     return found
 

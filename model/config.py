@@ -55,6 +55,8 @@ class TrainConfig:
         head:1,block14:1,all:5@0.1 unfreezes gradually.
       unfreeze: at_once makes one stage of as many epochs, which trains all that
         the last stage trains, at its rate.
+      patience: End training after so many epochs in a row that did not raise the
+        best validation accuracy by product; 0 goes on to the end of the stages.
       jit: Compile the step of training with XLA; auto does so on accelerators.
       checkpoint_seconds: Longest time of training that an interruption costs.
       keep_checkpoints: Number of newest checkpoints that stay, beside the best.
@@ -68,6 +70,7 @@ class TrainConfig:
     fold: int | None = None
     stages: str = "all:10"
     unfreeze: str = options.choice(GRADUAL, (GRADUAL, AT_ONCE))
+    patience: int = 0
     jit: str = options.choice("auto", ("auto", "on", "off"))
     checkpoint_seconds: float = 600.0
     keep_checkpoints: int = 2
@@ -75,6 +78,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         options.check(self)
         options.check_range(self, "keep_checkpoints", least=1, below=float("inf"))
+        options.check_range(self, "patience", below=float("inf"))
         for stage in self.plan:
             stages.check(stage.trainable, backbones.groups(self.model.backbone))
 

@@ -188,6 +188,12 @@ def best_steps(history: Sequence[dict[str, Any]]) -> int | None:
     return int(best["total_steps"])
 
 
+def epochs_since_best(history: Sequence[dict[str, Any]]) -> int:
+    """Returns the number of epochs after the one of `best_steps`; 0 where nothing was validated."""
+    best = best_steps(history)
+    return sum(best is not None and record["total_steps"] > best for record in history)
+
+
 def _software() -> dict[str, str]:
     """Returns the versions of what a run's numbers depend on."""
     found = {"python": platform.python_version(), "backend": keras.backend.backend()}

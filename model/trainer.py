@@ -11,7 +11,7 @@ from model import card, checkpoint, evaluator, journal, locks, metrics, optimiza
 from model.checkpoint import Position
 from model.clock import Clock
 from model.devices import ONE, Devices
-from model.run import Run, best_steps
+from model.run import Run, best_steps, epochs_since_best
 from pipeline import files, schema
 from pipeline.console import UserError, progress, say
 from pipeline.input import Part, TrainInput, reading
@@ -91,6 +91,8 @@ class _Training:
         """Trains until the last epoch is done."""
         self._write_logs()  # An interruption may have come between the last checkpoint and them.
         for epoch in range(self.position.epoch, stages.total_epochs(self.plan)):
+            if self._is_over():
+                return
             stage, first = stages.of_epoch(self.plan, epoch)
             if epoch == first and self.position.step == 0:
                 with self.devices.scope():
@@ -108,6 +110,17 @@ class _Training:
                 self._tell(
                     f"Pictures so far: {self._odd_images.summary()}; their products are in {self.run.odd_images}."
                 )
+
+    def _is_over(self) -> bool:
+        """Tells whether the next epoch is one too many; it follows from the history, so a run that continues agrees."""
+        patience, since = self.run.config.patience, epochs_since_best(self.history)
+        over = bool(patience) and self.position.step == 0 and since >= patience
+        if over:
+            self._tell(
+                f"Ended after epoch {len(self.history)}: the last {since} did not raise the validation accuracy by "
+                f"product (--patience={patience}). The best checkpoint is kept; --checkpoint=best uses it."
+            )
+        return over
 
     def _train_epoch(self) -> dict[str, Any]:
         config, position = self.run.config, self.position

@@ -106,30 +106,71 @@ def write_all(contents: Mapping[str, Iterable[bytes | bytearray]]) -> list[int]:
     Raises:
       OSError: As for `write`.
     """
-    for path in contents:
-        make_folder(os.path.dirname(path))
-    temporaries = {path: f"{path}{_TEMPORARY}{uuid.uuid4().hex[:12]}" for path in contents}
-    if any(map(is_remote, contents)):
-        sizes = [_write_remote(temporaries[path], buffers) for path, buffers in contents.items()]
-        _filesystems().rename(list(temporaries.values()), list(contents))
-        return sizes
-    descriptors: list[int] = []
-    try:
+    written = Written(contents)
+    written.finish()
+    return written.sizes
+
+
+class Written:
+    """Files that the system has got, but that are not visible yet; between that and `finish` other work can go on.
+
+    Args:
+      contents: As for `write_all`.
+
+    Attributes:
+      sizes: The number of bytes of each.
+
+    Raises:
+      OSError: As for `write`.
+    """
+
+    def __init__(self, contents: Mapping[str, Iterable[bytes | bytearray]]) -> None:
+        for path in contents:
+            make_folder(os.path.dirname(path))
+        self._temporaries = {path: f"{path}{_TEMPORARY}{uuid.uuid4().hex[:12]}" for path in contents}
+        self._descriptors: list[int] = []
+        self._remote = any(map(is_remote, contents))
         try:
-            sizes = [_write_local(temporaries[path], buffers, descriptors) for path, buffers in contents.items()]
-            _sync(descriptors)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
-    except BaseException:
-        for temporary in temporaries.values():
-            if os.path.exists(temporary):
+            self.sizes = [self._write(path, buffers) for path, buffers in contents.items()]
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _write(self, path: str, buffers: Iterable[bytes | bytearray]) -> int:
+        temporary = self._temporaries[path]
+        return (
+            _write_remote(temporary, buffers) if self._remote else _write_local(temporary, buffers, self._descriptors)
+        )
+
+    def finish(self) -> None:
+        """Waits until all are on disk, and makes them visible.
+
+        Raises:
+          OSError: A disk failed; none of the files remains.
+        """
+        if self._remote:
+            _filesystems().rename(list(self._temporaries.values()), list(self._temporaries))
+            return
+        try:
+            _sync(self._descriptors)
+            self._close()
+            for path, temporary in self._temporaries.items():
+                os.replace(temporary, path)
+        except BaseException:
+            self.abandon()
+            raise
+        _sync_folders({os.path.dirname(path) for path in self._temporaries})
+
+    def abandon(self) -> None:
+        """Removes what was written."""
+        self._close()
+        for temporary in self._temporaries.values():
+            if not self._remote and os.path.exists(temporary):
                 os.unlink(temporary)
-        raise
-    _sync_folders({os.path.dirname(path) for path in contents})
-    return sizes
+
+    def _close(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
 
 def _write_local(path: str, buffers: Iterable[bytes | bytearray], descriptors: list[int]) -> int:

@@ -179,7 +179,7 @@ class WriteShards(beam.PTransform):
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         """Called by Beam with a collection of numbers of shards."""
-        return shards | "WriteShard" >> beam.ParDo(_WithWorker(write.ShardWriter, self._output))
+        return shards | "WriteShard" >> beam.ParDo(_WriteShard(self._output))
 
 
 class _IndexRange(beam.DoFn):
@@ -195,9 +195,27 @@ class _WithWorker(beam.DoFn):
     def __init__(self, kind: type[write.ShardWriter] | type[duplicates.Digester], output: str) -> None:
         self._kind = kind
         self._output = output
-        self._worker: write.ShardWriter | duplicates.Digester | None = None
+        self._worker: Any = None
 
     def process(self, task: int) -> Iterator[int]:
         worker = self._worker = self._worker or self._kind(self._output)
         files.retry(lambda: worker.write(task))
         yield task
+
+
+class _WriteShard(_WithWorker):
+    """Writes shards; a bundle ends when they are on disk."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(write.ShardWriter, output)
+
+    def process(self, task: int) -> Iterator[int]:
+        try:
+            yield from super().process(task)
+        except BaseException:
+            self.finish_bundle()  # What was done before is kept.
+            raise
+
+    def finish_bundle(self) -> None:
+        if self._worker:
+            self._worker.finish()

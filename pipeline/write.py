@@ -8,6 +8,7 @@ its receipt, written last, tells that it need not run again.
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -45,10 +46,15 @@ class ShardWriter:
         self._seed = identity["seed"]
         self._shards = totals["shards"]
         self._croissant = identity["croissant"]
+        self._finishing = ThreadPoolExecutor(1, "finish")
+        self._unfinished: Future[None] | None = None
         self._splits: dict[str, int] = totals["splits"]  # Products by split, in the order of the codes.
 
     def write(self, shard: int) -> None:
         """Writes the files of one shard and then its receipt; does nothing where that is there.
+
+        The disk may still be at it when this returns: see `finish`. So it works
+        while the next shard is being made.
 
         Args:
           shard: Number of the shard.
@@ -81,10 +87,30 @@ class ShardWriter:
             if len(rows):
                 contents[os.path.join(self._work.root, name)] = file
                 contents[os.path.join(self._work.root, manifest.records_name(name))] = file.table()
-        files.write_all(contents)
+        visible_soon = files.Written(contents)
         refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
         splits = {split: file.told() for split, file in written.items()}
-        files.write_json(self._work.receipt(shard), {"shard": shard, "splits": splits, "refusals": refusals})
+        receipt = {"shard": shard, "splits": splits, "refusals": refusals}
+        try:
+            self.finish()
+        except BaseException:
+            visible_soon.abandon()
+            raise
+        self._unfinished = self._finishing.submit(self._conclude, visible_soon, shard, receipt)
+
+    def _conclude(self, written: files.Written, shard: int, receipt: dict[str, Any]) -> None:
+        written.finish()
+        files.retry(lambda: files.write_json(self._work.receipt(shard), receipt))
+
+    def finish(self) -> None:
+        """Waits until all that was written is on disk, receipts too.
+
+        Raises:
+          OSError: The disk is full or fails.
+        """
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished:
+            unfinished.result()
 
     def _shuffled(self, rows: np.ndarray, products: Products) -> np.ndarray:
         return rows[np.argsort(hashing.mix(products.product_id[rows], self._seed ^ _ORDER_SALT), kind="stable")]

@@ -2,9 +2,9 @@ r"""Fits the temperature at which a run's probabilities mean what they say.
 
     python -m tools.calibrate --run runs/first --data data/train-shards
 
-Writes calibration.json into the run's folder, which export.save and
-export.report apply from then on, unless they get --nocalibrated. It belongs to
-the newest checkpoint; after more training, calibrate again. One number is
+Writes calibration.json into the run's folder, which export.predict, export.save
+and export.report apply from then on, unless they get --nocalibrated. It belongs
+to the newest checkpoint; after more training, calibrate again. One number is
 fitted to the validation split, so what the report says of that split afterwards
 is a little too good.
 """

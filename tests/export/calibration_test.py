@@ -1,5 +1,6 @@
 """Tests of temperature scaling."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,11 +57,15 @@ def test_a_temperature_never_changes_the_order_of_a_picture(trained_run: Run) ->
 def test_it_is_kept_with_the_run_and_belongs_to_its_checkpoint(
     fitted: calibration.Calibration, trained_run: Run, tmp_path: Path
 ) -> None:
+    os.symlink(trained_run.checkpoints, tmp_path / "checkpoints")
     run = replace(trained_run, folder=str(tmp_path))
-    assert calibration.temperature_of(run, fitted.checkpoint) == 1
+    assert calibration.trained(run).temperature == 1
     fitted.save(run)
-    assert calibration.temperature_of(run, f"anywhere/{fitted.checkpoint}") == fitted.temperature
-    assert calibration.temperature_of(run, "anywhere/step-9") == 1
+    assert os.path.basename(calibration.trained(run).checkpoint) == fitted.checkpoint
+    assert calibration.trained(run).temperature == fitted.temperature
+    assert calibration.trained(run, calibrated=False).temperature == 1
+    replace(fitted, checkpoint="step-9").save(run)
+    assert calibration.trained(run).temperature == 1
 
 
 def test_data_of_another_kind_are_refused(trained_run: Run, test_data: Manifest) -> None:

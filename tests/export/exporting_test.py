@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import calibration, exporting, parity, saved_model, versions
+from export import exporting, parity, saved_model, versions
 from export.calibration import Calibration
 from export.exporting import SaveConfig
 from model.run import Run
@@ -82,8 +82,6 @@ def test_a_temperature_of_the_same_checkpoint_is_applied(trained_run: Run, tmp_p
     assert (done.temperature, plain.temperature) == (0.5, 1)
     sure, unsure = (saved_model.answers(item.path)(parity.draw()).probabilities[:16, 0] for item in (done, plain))
     assert (sure > unsure).all()
-    replace(fitted, checkpoint="step-000000001").save(run)
-    assert calibration.temperature_of(run, checkpoint) == 1
 
 
 def test_onnx_gives_the_same_probabilities(trained_run: Run, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tests of predicting shards."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.calibration import Calibration
 from export.predictor import PredictConfig, Predictor, share_a_pass
 from export.scores import Part
 from model.run import Run
@@ -51,6 +53,23 @@ def test_each_part_holds_the_products_of_its_shard_in_order(options: _Options, t
 
 def test_the_submission_alone_needs_one_category(options: _Options) -> None:
     assert all(part.labels.shape[1] == 1 for part in _parts(options(top_k=3)))
+
+
+def test_a_temperature_that_was_fitted_makes_probabilities_of_its_kind(
+    options: _Options, trained_run: Run, tmp_path: Path
+) -> None:
+    run = replace(trained_run, folder=str(tmp_path / "calibrated"))
+    shutil.copytree(trained_run.folder, run.folder)
+    _, checkpoint = run.trained()
+    Calibration(0.5, os.path.basename(checkpoint), "data", 10, (1.0, 0.9), (0.2, 0.1)).save(run)
+    sure, unsure = (
+        Predictor(options(runs=(run.folder,), scores="kept", calibrated=calibrated)) for calibrated in (True, False)
+    )
+    assert [item.identities[0]["temperature"] for item in (sure, unsure)] == [0.5, 1.0]
+    (_, one), (_, other) = (next(iter(item.predict([0]))) for item in (sure, unsure))
+    one_image = one.together.num_images == 1
+    np.testing.assert_array_equal(one.together.labels[one_image, 0], other.together.labels[one_image, 0])
+    assert (one.together.probabilities[one_image, 0] > other.together.probabilities[one_image, 0]).all()
 
 
 class ResourceExhaustedError(Exception):

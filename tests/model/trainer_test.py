@@ -177,6 +177,20 @@ def test_the_rate_of_a_stage_falls_to_nothing(
     assert record["learning_rate"] < 1e-6 * config.optimization.learning_rate
 
 
+def test_patience_ends_a_run_that_gets_no_better_and_it_stays_ended(
+    tmp_path: Path, train_data: Manifest, train_config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(train_config, stages="head:6", patience=2)  # At such a rate nothing moves.
+    config = replace(config, optimization=replace(config.optimization, learning_rate=1e-30, ema=0.0))
+    run = Run.begin(str(tmp_path), config, train_data)
+    for _ in range(2):
+        trainer.train(run, train_data)
+        assert [record["epoch"] for record in _records(run)] == [1, 2, 3]
+        assert "Ended after epoch 3: the last 2 did not raise" in capsys.readouterr().out
+    assert "Training ended early" in Path(run.folder, "card.md").read_text()
+    assert checkpoint.position(run.trained("best")[1]).epoch == 1
+
+
 def test_another_seed_gives_another_run(
     tmp_path: Path, train_config: TrainConfig, train_data: Manifest, trained_run: Run
 ) -> None:

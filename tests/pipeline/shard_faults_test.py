@@ -101,6 +101,7 @@ def test_a_task_that_runs_twice_leaves_the_same_files(tmp_path: Path, monkeypatc
 
     def twice(writer: write.ShardWriter, shard: int) -> None:
         once(writer, shard)
+        writer.finish()
         os.unlink(WorkFolder(f"{source}-shards").receipt(shard))  # As if the first had died before it was done.
         once(writer, shard)
 
