@@ -30,12 +30,14 @@ class Fetched(NamedTuple):
       buffers: What holds them.
       buffer: Place of each image's buffer among these, integers of shape (images,).
       offset: What to subtract from an offset in a shard for one in the buffer, int64 of shape (images,).
+      mapped: Shard, first byte and end of each run of them in mapped shards.
     """
 
     numbers: np.ndarray
     buffers: Sequence[memoryview]
     buffer: np.ndarray
     offset: np.ndarray
+    mapped: Sequence[tuple[int, int, int]] = ()
 
 
 class ImageReader:
@@ -70,27 +72,34 @@ class ImageReader:
         chosen = range(len(held)) if shards is None else shards
         self._paths = [data.path(held[number].name) for number in chosen]
         self._sizes = [held[number].bytes for number in chosen]
-        tables = [data.records(split, number) for number in chosen]
-        lengths = [len(table.product_id) for table in tables]
-
-        def column(name: str, dtype: type) -> np.ndarray:
-            return np.concatenate([np.empty(0, dtype), *(getattr(table, name) for table in tables)])
-
-        self.product_id = column("product_id", np.int64)
-        self.label = data.taxonomy().labels(column("category_id", np.int64))
-        self.num_images = column("num_images", np.int32)
-        self.shard = np.repeat(np.arange(len(tables), dtype=np.int32), lengths)
-        self.row = ranges(np.zeros(len(tables), np.int64), np.array(lengths, np.int64)).astype(np.int32)
+        products = sum(held[number].records for number in chosen)
+        images = sum(held[number].images for number in chosen)
+        self.product_id, self.label = np.empty(products, np.int64), np.empty(products, np.int32)
+        self.num_images, self.shard, self.row = (np.empty(products, np.int32) for _ in range(3))
+        self._start, self._bytes = np.empty(images, np.int64), np.empty(images, np.int32)
+        self._digest = np.empty(images, np.uint64)
+        self._fill(data, split, chosen)
         self.first_image = np.cumsum(self.num_images, dtype=np.int64) - self.num_images
-        self.owner = np.repeat(np.arange(len(self.product_id), dtype=np.int32), self.num_images)
-        self._start = column("image_start", np.int64)
-        self._bytes = column("image_bytes", np.int32)
-        self._digest = column("digest", np.uint64)
+        self.owner = np.repeat(np.arange(products, dtype=np.int32), self.num_images)
         self._remote = any(map(files.is_remote, self._paths))
         self._lock = threading.Lock()
         self._maps: list[mmap.mmap | None] = [None] * len(self._paths)
         self._views = [memoryview(b"")] * len(self._paths)
         self._pool = ThreadPoolExecutor(_READS_AT_ONCE, "read")
+
+    def _fill(self, data: Manifest, split: str, chosen: Sequence[int]) -> None:
+        """Reads table after table, so that no more than one is in memory beside the columns."""
+        tree = data.taxonomy()
+        product = image = 0
+        for place, number in enumerate(chosen):
+            table = data.records(split, number)
+            products = slice(product, product := product + len(table.product_id))
+            images = slice(image, image := image + len(table.digest))
+            self.product_id[products], self.num_images[products] = table.product_id, table.num_images
+            self.label[products] = tree.labels(table.category_id)
+            self.shard[products], self.row[products] = place, np.arange(len(table.product_id))
+            self._start[images], self._bytes[images] = table.image_start, table.image_bytes
+            self._digest[images] = table.digest
 
     def images_of(self, products: np.ndarray) -> np.ndarray:
         """Returns the numbers of all images of products, product after product."""
@@ -114,9 +123,9 @@ class ImageReader:
         lasts = np.append(firsts[1:], len(images))[: len(firsts)] - 1
         runs = [column.tolist() for column in (shards[firsts], starts[firsts], ends[lasts])]
         if not self._remote:
-            for shard, start, end in zip(*runs, strict=True):
-                self._advise(shard, start, end)
-            return Fetched(images, self._views, shards, np.zeros(len(images), np.int64))
+            mapped = list(zip(*runs, strict=True))
+            self._advise(mapped, mmap.MADV_WILLNEED)
+            return Fetched(images, self._views, shards, np.zeros(len(images), np.int64), mapped)
         buffers = list(self._pool.map(self._download, *runs))
         run = np.cumsum(new) - 1
         return Fetched(images, buffers, run, starts[firsts][run])
@@ -143,13 +152,22 @@ class ImageReader:
             yield image
 
     def read(self, images: np.ndarray) -> Iterator[memoryview]:
-        """Fetches images, and yields them."""
-        return self.encoded(self.fetch(images), np.arange(len(images)))
+        """Fetches images, yields them, and releases them after the last."""
+        fetched = self.fetch(images)
+        yield from self.encoded(fetched, np.arange(len(images)))
+        self.release(fetched)
 
-    def _advise(self, shard: int, start: int, end: int) -> None:
-        mapped = self._maps[shard] or self._map(shard)
-        aligned = start - start % _PAGE
-        mapped.madvise(mmap.MADV_WILLNEED, aligned, end - aligned)
+    def release(self, fetched: Fetched) -> None:
+        """Tells the system that fetched images are not needed for now: the process no longer holds their memory.
+
+        They may still be read; a local file's are likely to be in the page cache.
+        """
+        self._advise(fetched.mapped, mmap.MADV_DONTNEED)
+
+    def _advise(self, mapped: Sequence[tuple[int, int, int]], advice: int) -> None:
+        for shard, start, end in mapped:
+            aligned = start - start % _PAGE
+            (self._maps[shard] or self._map(shard)).madvise(advice, aligned, end - aligned)
 
     def _map(self, shard: int) -> mmap.mmap:
         path, size = self._paths[shard], self._sizes[shard]

@@ -16,7 +16,7 @@ from pipeline.shard_config import DUPLICATES, ShardConfig, WorkFolder
 from pipeline.source import Source, find, stat
 from pipeline.taxonomy import Taxonomy
 
-_INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 2 << 30
+_INDEX_BYTES_PER_PROCESS, _WRITE_BYTES_PER_PROCESS = 8 << 30, 3 << 30  # Below, a second process is no gain.
 _CATEGORIES_NAME = "category_names.csv"
 
 

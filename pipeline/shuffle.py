@@ -96,9 +96,10 @@ class Windows:
             for near in (number, number + 1):
                 if near not in self._windows and near * self._size < len(self._images):
                     self._windows[near] = self._fetching.submit(self._fetch, near)
-            for old in [other for other in self._windows if other < number - 1]:
-                del self._windows[old]
+            old = [self._windows.pop(other) for other in list(self._windows) if other < number - 1]
             window = self._windows[number]
+        for passed in old:
+            self._reader.release(passed.result().fetched)
         return window.result()
 
     def _fetch(self, number: int) -> _Window:

@@ -1,5 +1,6 @@
 """Prediction beside the bare forward pass and the ways of an earlier report, and its memory at growing sizes."""
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -18,7 +19,7 @@ from model import checkpoint
 from model.checkpoint import Position
 from model.config import ModelConfig, TrainConfig
 from model.run import Run
-from pipeline import files, schema, shard_job, tfrecord
+from pipeline import files, product_batches, schema, shard_job, tfrecord
 from pipeline.input import InputConfig
 from pipeline.manifest import Manifest
 from pipeline.shard_config import ShardConfig
@@ -32,13 +33,14 @@ _TRAIN_PRODUCTS = 1_000  # Only to have a run to predict with; it is not trained
 _FEW_IMAGES = 100  # Predicted image by image.
 _MEMORY_PRODUCTS = (10_000, 100_000, 1_000_000)
 _BARE, _STARTED = "bare forward pass", "prediction, once started"
+_READ = "reading and decoding alone"  # On a processor it takes its time from the forward pass.
 _SMALL_PICTURE = 8  # Pixels, of the pictures of the table of memory: what is measured there is not decoding.
 _SMALL_PICTURES = 512
 _PRODUCTS_PER_WRITE = 10_000
 
 
 class _Size(NamedTuple):
-    """What is predicted to measure speed; the numbers of images fill their batches well, as a large shard does."""
+    """What is predicted to measure speed."""
 
     backbone: str
     image_size: int
@@ -46,7 +48,7 @@ class _Size(NamedTuple):
     peers: bool
 
 
-_SIZES = (_Size("simple_cnn", 160, 749, peers=True), _Size("xception", 128, 230, peers=False))
+_SIZES = (_Size("simple_cnn", 160, 3_000, peers=True), _Size("xception", 128, 600, peers=False))
 
 
 def measure(folder: str, *, rounds: int) -> Iterator[Table]:
@@ -131,6 +133,7 @@ def _calls(config: PredictConfig, unpacked: str, size: _Size) -> dict[str, _Call
     batches = -(-images // batch_size)
     calls = {
         _BARE: _Call(functools.partial(_forward, classifier, batch, batches), batches * batch_size),
+        _READ: _Call(lambda: _read(data, run, batch_size), images),
         _STARTED: _Call(lambda: list(predictor.predict(shards)), images),
         "whole command": _Call(functools.partial(_command, config), images),
     }
@@ -153,6 +156,12 @@ def _note_cpu(name: str, call: Callable[[], object], cpu: dict[str, float]) -> N
 def _forward(classifier: keras.Model, batch: np.ndarray, batches: int) -> None:
     for _ in range(batches):
         classifier.predict_on_batch(batch)
+
+
+def _read(data: Manifest, run: Run, batch_size: int) -> None:
+    config = dataclasses.replace(run.config.input, batch_size=batch_size)
+    for _ in product_batches.products(data, config, split=schema.TEST):
+        pass
 
 
 def _unpack(data: Manifest, folder: str) -> list[str]:
