@@ -19,7 +19,7 @@ from pipeline.source import Reader
 
 _READ_THROUGH = 32 << 10  # So many bytes that nobody asked for are read rather than skipped.
 _READS_AT_ONCE = 8  # Object stores answer several sooner than one after another.
-_PAGE = mmap.ALLOCATIONGRANULARITY
+_AROUND = 64 << 10  # Where one byte is touched, Linux maps so many around it.
 
 
 class Fetched(NamedTuple):
@@ -166,8 +166,9 @@ class ImageReader:
 
     def _advise(self, mapped: Sequence[tuple[int, int, int]], advice: int) -> None:
         for shard, start, end in mapped:
-            aligned = start - start % _PAGE
-            (self._maps[shard] or self._map(shard)).madvise(advice, aligned, end - aligned)
+            aligned = start - start % _AROUND
+            length = min(end + _AROUND, self._sizes[shard]) - aligned
+            (self._maps[shard] or self._map(shard)).madvise(advice, aligned, length)
 
     def _map(self, shard: int) -> mmap.mmap:
         path, size = self._paths[shard], self._sizes[shard]
