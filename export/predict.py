@@ -22,7 +22,7 @@ from absl import flags
 
 from export import prediction
 from export.predictor import PredictConfig
-from model import scoring
+from model import aggregation
 from model.run import CHOICES, NEWEST
 from pipeline import console, schema
 
@@ -30,9 +30,9 @@ _RUN = flags.DEFINE_multi_string("run", None, "Folder of a run, a --workdir of m
 _DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", required=True)
 _OUTPUT = flags.DEFINE_string("output", "submission.csv", "The CSV to write.")
 _SPLIT = flags.DEFINE_enum("split", schema.TEST, schema.SPLITS, "The split to predict.")
-_VIEWS = flags.DEFINE_list("views", [scoring.CENTER], f"Ways to look at an image: {', '.join(scoring.VIEWS)}.")
+_VIEWS = flags.DEFINE_list("views", [aggregation.CENTER], f"Ways to look at an image: {', '.join(aggregation.VIEWS)}.")
 _AGGREGATE = flags.DEFINE_enum(
-    "aggregate", scoring.MEAN, scoring.AGGREGATES, "How the images of a product and their views are joined."
+    "aggregate", aggregation.MEAN, aggregation.AGGREGATES, "How the images of a product and their views are joined."
 )
 _TOP_K = flags.DEFINE_integer("top_k", 10, "Number of categories that --scores keeps for each product.")
 _SCORES = flags.DEFINE_string("scores", None, "Folder to keep the scores in; of several runs, in a subfolder each.")

@@ -10,7 +10,7 @@ from export import combine, submission
 from export.predictor import PredictConfig, Predictor, share_a_pass
 from export.scores import ScoreStore, Stores
 from export.submission import Submission
-from model import scoring
+from model import aggregation
 from pipeline import files
 from pipeline.console import progress
 
@@ -42,7 +42,7 @@ def run(config: PredictConfig, beam_options: Sequence[str] = ()) -> Submission:
         stores = [_predict(alone, work, engine) for alone in _one_by_one(config, work)]
         store = stores[0]
         combine.check_alike(stores)
-        method = combine.GEOMETRIC if config.aggregate == scoring.GEOMETRIC else combine.MEAN
+        method = combine.GEOMETRIC if config.aggregate == aggregation.GEOMETRIC else combine.MEAN
         found = combine.combine(stores, method=method)
     written = submission.write(config.output, found, store.tree(), products=sum(store.records))
     files.remove_tree(work)

@@ -13,7 +13,7 @@ import xxhash
 
 from export import calibration, scores
 from export.scores import Answers, Part
-from model import scoring
+from model import aggregation
 from model.run import NEWEST, Run
 from model.scoring import Best, ProductScorer, Scores
 from pipeline import product_batches, schema
@@ -35,8 +35,8 @@ class PredictConfig:
       data: Folder of the dataset.
       output: The CSV to write.
       split: Name of the split.
-      views: Ways to look at an image, of `scoring.VIEWS`.
-      aggregate: How images and views are joined, one of `scoring.AGGREGATES`.
+      views: Ways to look at an image, of `aggregation.VIEWS`.
+      aggregate: How images and views are joined, one of `aggregation.AGGREGATES`.
       top_k: Number of categories that are kept for each product.
       scores: Folder to keep the scores of each run in; None for none.
       batch_size: Images in a batch; None for one that suits the device.
@@ -48,8 +48,8 @@ class PredictConfig:
     data: str
     output: str = "submission.csv"
     split: str = schema.TEST
-    views: tuple[str, ...] = (scoring.CENTER,)
-    aggregate: str = scoring.MEAN
+    views: tuple[str, ...] = (aggregation.CENTER,)
+    aggregate: str = aggregation.MEAN
     top_k: int = 10
     scores: str | None = None
     batch_size: int | None = None
@@ -57,7 +57,7 @@ class PredictConfig:
     calibrated: bool = True
 
     def __post_init__(self) -> None:
-        scoring.check_options(self.views, self.aggregate)
+        aggregation.check_options(self.views, self.aggregate)
         if self.top_k < 1:
             raise UserError(f"--top_k is {self.top_k}; expected 1 or more.")
         if self.batch_size is not None and self.batch_size < 1:

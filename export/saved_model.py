@@ -13,13 +13,13 @@ import tensorflow as tf
 
 from export import parity
 from export.parity import Best, Products
+from model import aggregation
 from pipeline import decode
 from pipeline.input import InputConfig
 from pipeline.taxonomy import Taxonomy
 
 PRODUCTS = "products"
 _PATH_SEPARATOR = " > "
-_NOBODY = -1  # Sums of segments leave out what has a negative number.
 _IMAGES = tf.TensorSpec((None,), tf.string, name="image_bytes")
 _PRODUCT = tf.TensorSpec((None,), tf.int32, name="product")
 _JPEG, _PNG, _GIF, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM"
@@ -92,21 +92,12 @@ class Service(tf.Module):
 
     def _answers(self, image_bytes: tf.Tensor, owners: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures, rows = _readable(image_bytes, self._config)
-        probabilities = tf.nn.softmax(tf.cast(self._classifier(pictures, training=False), tf.float32))
-        owners_of_rows = tf.gather(tf.concat([owners, [_NOBODY]], axis=0), rows)
-        means, readable = self._product_mean(probabilities, owners_of_rows, count)
+        scores = tf.nn.softmax(tf.cast(self._classifier(pictures, training=False), tf.float32))
+        owners = tf.gather(tf.concat([owners, [count]], axis=0), rows)  # The row after the last is nobody's.
+        means, readable = aggregation.product_probabilities(scores, owners, products=count, prior=self._prior)
         best, labels = tf.math.top_k(means, self._top_k)
         ids, names, paths = (tf.gather(tf.constant(values), labels) for values in self._columns)
         return Answers(ids, names, paths, best, readable)._asdict()
-
-    def _product_mean(
-        self, probabilities: tf.Tensor, owners: tf.Tensor, count: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the mean of each product, as `model.scoring` forms it, and its number of pictures."""
-        sums = tf.math.unsorted_segment_sum(probabilities, owners, count)
-        readable = tf.math.unsorted_segment_sum(tf.ones_like(owners), owners, count)
-        means = sums / tf.cast(tf.maximum(readable, 1), tf.float32)[:, tf.newaxis]
-        return tf.where((readable > 0)[:, tf.newaxis], means, self._prior), readable
 
 
 def _checks(image_bytes: tf.Tensor, product: tf.Tensor) -> list[tf.Operation]:

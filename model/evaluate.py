@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from model import evaluator, metrics, scoring
+from model import aggregation, evaluator, metrics
 from model.run import CHOICES, NEWEST, Run
 from pipeline import console, files
 from pipeline.manifest import Manifest
@@ -24,9 +24,9 @@ from pipeline.manifest import Manifest
 _RUN = flags.DEFINE_string("run", None, "Folder of a run, a --workdir of model.train.", required=True)
 _DATA = flags.DEFINE_string("data", None, "Folder that pipeline.shard wrote.", required=True)
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", NEWEST, CHOICES, "The newest, or the best on the validation products.")
-_VIEWS = flags.DEFINE_list("views", [scoring.CENTER], f"Ways to look at an image: {', '.join(scoring.VIEWS)}.")
+_VIEWS = flags.DEFINE_list("views", [aggregation.CENTER], f"Ways to look at an image: {', '.join(aggregation.VIEWS)}.")
 _AGGREGATE = flags.DEFINE_enum(
-    "aggregate", scoring.MEAN, scoring.AGGREGATES, "How the images of a product and their views are joined."
+    "aggregate", aggregation.MEAN, aggregation.AGGREGATES, "How the images of a product and their views are joined."
 )
 
 

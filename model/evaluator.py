@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from model import scoring
+from model import aggregation
 from model.metrics import ALL, Accuracy
 from model.run import Run
 from model.scoring import ProductScorer
@@ -17,7 +17,11 @@ from pipeline.manifest import Manifest
 
 
 def scorer(
-    run: Run, classifier: keras.Model, *, views: Sequence[str] = (scoring.CENTER,), aggregate: str = scoring.MEAN
+    run: Run,
+    classifier: keras.Model,
+    *,
+    views: Sequence[str] = (aggregation.CENTER,),
+    aggregate: str = aggregation.MEAN,
 ) -> ProductScorer:
     """Returns what answers for whole products with a classifier of a run; it follows the classifier's weights."""
     capacity = run.config.input.batch_size
@@ -30,8 +34,8 @@ def evaluate(
     data: Manifest,
     *,
     label: str = "validating",
-    views: Sequence[str] = (scoring.CENTER,),
-    aggregate: str = scoring.MEAN,
+    views: Sequence[str] = (aggregation.CENTER,),
+    aggregate: str = aggregation.MEAN,
 ) -> dict[str, Any]:
     """Returns the accuracy of a classifier on every validation product, see `model.metrics`.
 
@@ -40,8 +44,8 @@ def evaluate(
       classifier: Model from pictures to logits.
       data: A dataset with a validation split and the run's category tree.
       label: What to call it on the progress bar.
-      views: Ways to look at an image, of `scoring.VIEWS`.
-      aggregate: How images and views are joined, one of `scoring.AGGREGATES`.
+      views: Ways to look at an image, of `aggregation.VIEWS`.
+      aggregate: How images and views are joined, one of `aggregation.AGGREGATES`.
     """
     run.check_tree(data)
     scored_by = scorer(run, classifier, views=views, aggregate=aggregate)

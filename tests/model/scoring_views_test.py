@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import scoring
+from model import aggregation
 from model.scoring import ProductScorer, Scores
 from pipeline import schema, taxonomy
 from pipeline.console import UserError
@@ -39,9 +39,9 @@ def _probabilities(model: keras.Model, pictures: np.ndarray) -> np.ndarray:
 
 
 def _joined(rows: np.ndarray, aggregate: str) -> np.ndarray:
-    if aggregate == scoring.MEAN:
+    if aggregate == aggregation.MEAN:
         return np.asarray(rows.mean(axis=0))
-    joined = rows.max(axis=0) if aggregate == scoring.MAX else np.exp(np.log(rows).mean(axis=0))
+    joined = rows.max(axis=0) if aggregate == aggregation.MAX else np.exp(np.log(rows).mean(axis=0))
     return np.asarray(joined / joined.sum())
 
 
@@ -55,7 +55,7 @@ def _batches(draw: st.DrawFn) -> ProductBatch:
 
 
 def _expected(batch: ProductBatch, model: keras.Model, views: tuple[str, ...], aggregate: str) -> np.ndarray:
-    pictures = {scoring.CENTER: batch.images, scoring.FLIP: batch.images[:, :, ::-1]}
+    pictures = {aggregation.CENTER: batch.images, aggregation.FLIP: batch.images[:, :, ::-1]}
     looks = np.stack([_probabilities(model, pictures[view]) for view in views])
     rows = [looks[:, batch.owners == product].reshape(-1, _CATEGORIES) for product in range(int(batch.products))]
     return np.stack([_joined(own, aggregate) if len(own) else _PRIOR for own in rows])
@@ -67,7 +67,7 @@ def _assert_best(scores: Scores, expected: np.ndarray) -> None:
     np.testing.assert_allclose(np.take_along_axis(expected, scores.top_labels, axis=1), best, rtol=1e-4)
 
 
-_WAYS = [(views, way) for views in (("center",), ("flip",), ("center", "flip")) for way in scoring.AGGREGATES]
+_WAYS = [(views, way) for views in (("center",), ("flip",), ("center", "flip")) for way in aggregation.AGGREGATES]
 _OPTIONS: dict[str, Any] = {"prior": _PRIOR, "capacity": _CAPACITY, "top_k": 3}
 
 
@@ -85,11 +85,11 @@ def test_views_and_images_are_joined_as_numpy_joins_them(views: tuple[str, ...],
     check()
 
 
-@pytest.mark.parametrize("aggregate", scoring.AGGREGATES)
+@pytest.mark.parametrize("aggregate", aggregation.AGGREGATES)
 def test_several_classifiers_are_averaged_and_each_answers_by_itself(aggregate: str) -> None:
     together = ProductScorer([_ONE, _TWO], _TREE, aggregate=aggregate, levels=False, **_OPTIONS)
     alone = [ProductScorer(model, _TREE, aggregate=aggregate, levels=False, **_OPTIONS) for model in (_ONE, _TWO)]
-    over_runs = scoring.GEOMETRIC if aggregate == scoring.GEOMETRIC else scoring.MEAN
+    over_runs = aggregation.GEOMETRIC if aggregate == aggregation.GEOMETRIC else aggregation.MEAN
 
     @settings(deadline=None, max_examples=10)
     @given(_batches())
