@@ -97,7 +97,7 @@ def scaled(classifier: keras.Model, temperature: float) -> keras.Model:
     return keras.Model(classifier.input, logits, name=classifier.name)
 
 
-def fit(run: Run, data: Manifest) -> Calibration:
+def fit(run: Run, data: Manifest, checkpoint: str = NEWEST) -> Calibration:
     """Finds the temperature at which the true categories of validation are likeliest.
 
     All temperatures are tried in one pass, on the device, so that memory does
@@ -107,13 +107,14 @@ def fit(run: Run, data: Manifest) -> Calibration:
     Args:
       run: A run with a checkpoint.
       data: A dataset with a validation split and the run's category tree.
+      checkpoint: Which one, of `model.run.CHOICES`.
 
     Raises:
       UserError: The run has no checkpoint, the data does not fit it, or no
         product has a readable image.
     """
     run.check_tree(data)
-    classifier, checkpoint = run.trained()
+    classifier, path = run.trained(checkpoint)
     config = run.config.input
     tried = _tried(classifier, config.batch_size)
     tallies = [_Tally() for _ in _TEMPERATURES]
@@ -126,7 +127,7 @@ def fit(run: Run, data: Manifest) -> Calibration:
             for tally, answer in zip(tallies, answers, strict=True):
                 tally.add(*answer[:, rows])
             bar.update(int(batch.products))
-    return _best(tallies, checkpoint=os.path.basename(checkpoint), data=data)
+    return _best(tallies, checkpoint=os.path.basename(path), data=data)
 
 
 def _tried(classifier: keras.Model, capacity: int) -> keras.Model:

@@ -79,7 +79,8 @@ class _Worker:
         self._lock = threading.Lock()
         if self._predictor.identities != stores.together.content["runs"]:
             raise UserError(
-                f"the checkpoint of {', '.join(config.runs)} has changed since the job began; run it again."
+                f"the checkpoint of {', '.join(config.runs)}, or its temperature, has changed since the job began; run "
+                "it again."
             )
 
     def predict(self, shard: int) -> None:

@@ -124,10 +124,10 @@ def _limits(run: Run, history: Sequence[dict[str, Any]]) -> list[str]:
         "Probabilities are not calibrated.",
     ]
     patience = run.config.patience
-    if patience and epochs_since_best(history) >= patience:
-        found.insert(0, f"Training ended early, {patience} epochs after the best one (`--patience={patience}`).")
-    elif len(history) < stages.total_epochs(run.config.plan):
-        found.insert(0, "Training is not finished.")
+    if len(history) < stages.total_epochs(run.config.plan):
+        ended = patience and epochs_since_best(history) >= patience
+        early = f"Training ended early, {patience} epochs after the best one (`--patience={patience}`)."
+        found.insert(0, early if ended else "Training is not finished.")
     return found
 
 

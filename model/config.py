@@ -55,8 +55,9 @@ class TrainConfig:
         head:1,block14:1,all:5@0.1 unfreezes gradually.
       unfreeze: at_once makes one stage of as many epochs, which trains all that
         the last stage trains, at its rate.
-      patience: End training after so many epochs in a row that did not raise the
-        best validation accuracy by product; 0 goes on to the end of the stages.
+      patience: End training after so many epochs in a row, of whatever stage,
+        that did not raise the best validation accuracy by product; 0 goes on to
+        the end of the stages, as does data without validation.
       jit: Compile the step of training with XLA; auto does so on accelerators.
       checkpoint_seconds: Longest time of training that an interruption costs.
       keep_checkpoints: Number of newest checkpoints that stay, beside the best.

@@ -66,16 +66,14 @@ def count(
       label: What to call it on the progress bar.
     """
     index, parts = part
-    shards = data.shards(schema.VALIDATION)
-    chosen: list[int | None] = [None] if parts == 1 else list(range(index, len(shards), parts))
+    chosen = None if parts == 1 else range(index, len(data.shards(schema.VALIDATION)), parts)
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     bar_of = progress(label, total=sum(_kept(run, data)[index::parts]), unit=" products")
     with bar_of as bar, reading():
-        for shard in chosen:
-            for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=shard):
-                scores = scored_by.score(batch)
-                accuracy.add(batch, scores)
-                bar.update(len(scores.num_images))
+        for batch in product_batches.products(data, run.config.input, split=schema.VALIDATION, shard=chosen):
+            scores = scored_by.score(batch)
+            accuracy.add(batch, scores)
+            bar.update(len(scores.num_images))
     return accuracy
 
 

@@ -23,7 +23,7 @@ from pipeline.taxonomy import Taxonomy
 
 _FILE_NAME = "run.json"
 _FLAGFILE, _CATEGORIES = "train.flags", "categories.csv"
-_FREE = ("checkpoint_seconds", "keep_checkpoints")  # Options that may change when a run is continued.
+_FREE = ("checkpoint_seconds", "keep_checkpoints", "patience")  # Options that may change when a run is continued.
 _SOFTWARE = ("keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "simplejpeg")
 NEWEST, BEST = "newest", "best"
 CHOICES = (NEWEST, BEST)

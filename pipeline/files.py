@@ -146,7 +146,7 @@ class Written:
         """Waits until all are on disk, and makes them visible.
 
         Raises:
-          OSError: A disk failed; none of the files remains.
+          OSError: A disk failed; what is not visible by then is removed.
         """
         if self._remote:
             _filesystems().rename(list(self._temporaries.values()), list(self._temporaries))
@@ -197,8 +197,9 @@ def _start_flush(descriptor: int, start: int, length: int) -> None:
 
 def _sync(descriptors: list[int]) -> None:
     """Waits until files are on disk; at once for all, since each costs the file system a commit of its journal."""
-    if len(descriptors) == 1:
-        os.fsync(descriptors[0])
+    if len(descriptors) < 2:
+        for descriptor in descriptors:
+            os.fsync(descriptor)
         return
     with ThreadPoolExecutor(len(descriptors)) as pool:
         for done in [pool.submit(os.fsync, descriptor) for descriptor in descriptors]:

@@ -3,7 +3,9 @@
 No record is parsed, and every image is compared with its digest before it is used.
 """
 
+import errno
 import mmap
+import resource
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from pipeline.manifest import Manifest
 from pipeline.source import Reader
 
 _READ_THROUGH = 32 << 10  # So many bytes that nobody asked for are read rather than skipped.
+_OTHER_FILES = 512  # What the rest of a process may have open.
 _READS_AT_ONCE = 8  # Object stores answer several sooner than one after another.
 _AROUND = 64 << 10  # Where one byte is touched, Linux maps so many around it.
 
@@ -86,6 +89,7 @@ class ImageReader:
         self._maps: list[mmap.mmap | None] = [None] * len(self._paths)
         self._views = [memoryview(b"")] * len(self._paths)
         self._pool = ThreadPoolExecutor(_READS_AT_ONCE, "read")
+        _allow_open_files(len(self._paths))
 
     def _fill(self, data: Manifest, split: str, chosen: Sequence[int]) -> None:
         """Reads table after table, so that no more than one is in memory beside the columns."""
@@ -172,11 +176,18 @@ class ImageReader:
 
     def _map(self, shard: int) -> mmap.mmap:
         path, size = self._paths[shard], self._sizes[shard]
-        with self._lock, open(path, "rb") as file:
+        with self._lock:
+            if mapped := self._maps[shard]:
+                return mapped
             try:
-                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            except ValueError:
+                with open(path, "rb") as file:
+                    mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            except (FileNotFoundError, ValueError):
                 raise self._short(path, size) from None
+            except OSError as error:
+                if error.errno != errno.EMFILE:
+                    raise
+                raise UserError(f"{len(self._paths)} shards are more files than may be open; see ulimit -n.") from None
             self._views[shard] = memoryview(mapped)
             self._maps[shard] = mapped
             return mapped
@@ -205,6 +216,15 @@ class ImageReader:
             f"{self.row[product]}, product {self.product_id[product]}, at byte {self._start[image]}, is not what was "
             "written. Restore the file, or shard the input again."
         )
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises the limit of open files, as far as the system lets a process, where it is less than twice a number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def ranges(firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:

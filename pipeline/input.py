@@ -7,7 +7,6 @@ batch can be made without those before it.
 """
 
 import contextlib
-import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import tensorflow as tf
 
-from pipeline import hashing, schema, shuffle
+from pipeline import hashing, python_batches, schema, shuffle
 from pipeline.console import UserError
 from pipeline.decode import BatchDecoder
 from pipeline.image_reader import ImageReader
@@ -129,6 +128,8 @@ class TrainInput:
         if self._selection:
             reader = self._reader
             images = self._selection.images_per_epoch(reader.product_id, reader.label, reader.num_images)
+        if not images:
+            raise UserError(f"{data.folder} has no images to train on; expected one batch of {config.batch_size}.")
         if images < config.batch_size:
             raise UserError(
                 f"{data.folder} has {images} images to train on; expected one batch, --batch_size={images}."
@@ -147,20 +148,10 @@ class TrainInput:
           image_size, 3); int32 of shape (rows,), the category's label at the last
           level; and float32 of shape (rows,), 0 for an unreadable image and else 1.
         """
-        seed, windows = self._seed(number), self._windows(number)
         size, rows = self._config.image_size, self._rows.stop - self._rows.start
-
-        make = functools.partial(self._batch, windows, seed)
-
-        def to_batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            types = (tf.uint8, tf.int32, tf.float32)
-            batch = tf.numpy_function(make, (step,), types)
-            for column, shape in zip(batch, [(rows, size, size, 3), (rows,), (rows,)], strict=True):
-                column.set_shape(shape)
-            return tuple(batch)
-
-        steps = tf.data.Dataset.range(first_step, self.steps)
-        return steps.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).with_options(options())
+        columns = [(tf.uint8, (rows, size, size, 3)), (tf.int32, (rows,)), (tf.float32, (rows,))]
+        epoch = _Epoch(self, self._windows(number), self._seed(number))
+        return python_batches.dataset(range(first_step, self.steps), epoch.batch, columns)
 
     def product_ids(self, number: int) -> np.ndarray:
         """Returns the product ids of an epoch's images, in the order of training: int64 of shape (images,)."""
@@ -174,7 +165,7 @@ class TrainInput:
         if self._selection:
             # Shares differ in size a little; where one is short, the next one helps out.
             images = np.append(images, self._images(epoch + 1))
-        images = images[: self.steps * self._config.batch_size]
+        images = np.resize(images, self.steps * self._config.batch_size)
         row = np.arange(len(images)) % self._config.batch_size
         return Windows(
             self._reader,
@@ -193,7 +184,8 @@ class TrainInput:
             products = np.repeat(products, copies)
         return self._reader.images_of(products)
 
-    def _batch(self, windows: Windows, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def batch(self, windows: Windows, seed: int, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Makes a batch of an epoch, whose order the windows have; see `epoch` for what it is."""
         config = self._config
         positions = step * config.batch_size + np.arange(self._rows.start, self._rows.stop)
         numbers, encoded = windows.take(positions)
@@ -206,17 +198,16 @@ class TrainInput:
         return pictures, self._reader.label[products], readable.astype(np.float32)
 
 
-def options() -> tf.data.Options:
-    """Returns options of every dataset here: each stage may have all cores, so there is nothing to tune.
+@dataclass(frozen=True)
+class _Epoch:
+    """What makes the batches of one epoch."""
 
-    Tuning would take 3% of all time, and keep whoever ends a dataset waiting
-    until its thread wakes, which sleeps up to a minute: 2 to 5 seconds for each
-    short one.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    options.experimental_optimization.inject_prefetch = False
-    return options
+    input: TrainInput
+    windows: Windows
+    seed: int
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.input.batch(self.windows, self.seed, step)
 
 
 @contextlib.contextmanager
@@ -224,7 +215,7 @@ def reading() -> Iterator[None]:
     """Turns what TensorFlow says of a dataset that cannot be read in the body into one line.
 
     Raises:
-      UserError: A record is damaged, or a picture is refused by policy.
+      UserError: An image is damaged, or a picture is refused by policy.
     """
     try:
         yield

@@ -147,7 +147,8 @@ class Manifest:
 
     def _located(self, split: str) -> list[Shard]:
         """Returns the shards of a split under names that say where they are, whatever the folder."""
-        return [shard._replace(name=os.path.abspath(self.path(shard.name))) for shard in self.splits.get(split, ())]
+        folder = self.folders[0] if files.is_remote(self.folders[0]) else os.path.abspath(self.folders[0])
+        return [shard._replace(name=os.path.join(folder, shard.name)) for shard in self.splits.get(split, ())]
 
     def hold_out(self, fold: int | None) -> "Manifest":
         """Returns the dataset with one fold as validation and all others as train.

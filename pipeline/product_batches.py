@@ -1,16 +1,16 @@
 """From shards to batches of whole products, which evaluation and prediction read."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from pipeline import schema
+from pipeline import python_batches, schema
 from pipeline.decode import BatchDecoder
 from pipeline.image_reader import ImageReader
-from pipeline.input import InputConfig, options
+from pipeline.input import InputConfig
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImageReport
 from pipeline.selection import Selection
@@ -60,57 +60,70 @@ def products(
       A dataset of `ProductBatch`. Where training keeps to some categories, so
       does this, but for products without a category.
     """
-    reader = ImageReader(data, split, [shard] if isinstance(shard, int) else shard)
-    chosen = np.flatnonzero(_chosen(data, config, reader.label))
-    # Shards that are named begin batches of their own.
-    groups = [chosen] if shard is None else np.split(chosen, np.flatnonzero(np.diff(reader.shard[chosen])) + 1)
-    counts = [count for group in groups for count in _fill(reader.num_images[group].tolist(), config.batch_size)]
-    ends = np.cumsum([0, *counts])
-    decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
     size = config.batch_size
-
-    def make(number: np.ndarray) -> ProductBatch:
-        return _batch(reader, decoder, config, chosen[ends[number] : ends[number + 1]])
-
-    def to_batch(number: tf.Tensor) -> ProductBatch:
-        batch = tf.numpy_function(make, (number,), (tf.uint8, tf.int32, tf.int64, tf.int32, tf.int32))
-        shapes = [(None, config.image_size, config.image_size, 3), (None,), (size,), (size,), ()]
-        for column, shape in zip(batch, shapes, strict=True):
-            column.set_shape(shape)
-        return ProductBatch(*batch)
-
-    batches = tf.data.Dataset.range(len(counts))
-    return batches.map(to_batch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2).with_options(options())
+    columns = [
+        (tf.uint8, (None, config.image_size, config.image_size, 3)),
+        *((tf.int32, (None,)), (tf.int64, (size,)), (tf.int32, (size,)), (tf.int32, ())),
+    ]
+    batches = _Batches(data, config, split, [shard] if isinstance(shard, int) else shard, report)
+    return python_batches.dataset(range(len(batches.ends) - 1), batches.make, columns, of=ProductBatch)
 
 
-def _batch(reader: ImageReader, decoder: BatchDecoder, config: InputConfig, products: np.ndarray) -> ProductBatch:
-    """Makes a batch of whole products, by their numbers."""
-    size, count = config.batch_size, len(products)
-    images = reader.images_of(products)
-    missing = -len(images) % size if len(images) > size else size - len(images)
-    encoded = itertools.chain(reader.read(images), itertools.repeat(memoryview(b""), missing))
-    rows = np.repeat(np.arange(count, dtype=np.int32), reader.num_images[products])
-    owners = np.append(rows, np.full(missing, size, np.int32))
-    ids, labels = np.zeros(size, np.int64), np.full(size, schema.NO_CATEGORY, np.int32)
-    ids[:count], labels[:count] = reader.product_id[products], reader.label[products]
-    pictures, readable = decoder.decode(
-        encoded,
-        corners=np.full((len(owners), 2), config.middle.start),
-        product_ids=np.append(ids[rows], np.zeros(missing, np.int64)),
-    )
-    return ProductBatch(pictures, np.where(readable, owners, np.int32(size)), ids, labels, np.array(count, np.int32))
+class _Batches:
+    """What makes the batches, see `products`; `ends` tells which of the chosen products each one has."""
+
+    def __init__(
+        self,
+        data: Manifest,
+        config: InputConfig,
+        split: str,
+        shards: Sequence[int] | None,
+        report: ImageReport | None,
+    ) -> None:
+        self._config = config
+        self._reader = reader = ImageReader(data, split, shards)
+        self._decoder = BatchDecoder(config.decode_size, config.image_size, policy=config.policy, report=report)
+        self._chosen = chosen = np.flatnonzero(_rule(data, config)(reader.label))
+        # Shards that are named begin batches of their own.
+        groups = [chosen] if shards is None else np.split(chosen, np.flatnonzero(np.diff(reader.shard[chosen])) + 1)
+        counts = [count for group in groups for count in _fill(reader.num_images[group].tolist(), config.batch_size)]
+        self.ends = np.cumsum([0, *counts])
+
+    def make(self, number: int) -> ProductBatch:
+        """Makes a batch."""
+        reader, size = self._reader, self._config.batch_size
+        products = self._chosen[self.ends[number] : self.ends[number + 1]]
+        count, images = len(products), reader.images_of(products)
+        missing = -len(images) % size if len(images) > size else size - len(images)
+        encoded = itertools.chain(reader.read(images), itertools.repeat(memoryview(b""), missing))
+        rows = np.repeat(np.arange(count, dtype=np.int32), reader.num_images[products])
+        owners = np.append(rows, np.full(missing, size, np.int32))
+        ids, labels = np.zeros(size, np.int64), np.full(size, schema.NO_CATEGORY, np.int32)
+        ids[:count], labels[:count] = reader.product_id[products], reader.label[products]
+        pictures, readable = self._decoder.decode(
+            encoded,
+            corners=np.full((len(owners), 2), self._config.middle.start),
+            product_ids=np.append(ids[rows], np.zeros(missing, np.int64)),
+        )
+        owners = np.where(readable, owners, np.int32(size))
+        return ProductBatch(pictures, owners, ids, labels, np.array(count, np.int32))
 
 
 def kept(data: Manifest, config: InputConfig, *, split: str, shards: Sequence[int]) -> list[np.ndarray]:
     """Returns which records of some shards are of chosen categories, or of none: bool of shape (records,) for each."""
-    tree = data.taxonomy()
-    return [_chosen(data, config, tree.labels(data.records(split, shard).category_id)) for shard in shards]
-
-
-def _chosen(data: Manifest, config: InputConfig, labels: np.ndarray) -> np.ndarray:
     if not config.selection.only_categories:
-        return np.ones(len(labels), np.bool_)
-    return (labels == schema.NO_CATEGORY) | Selection(data, config.selection).chosen[labels]
+        held = data.shards(split)
+        return [np.ones(held[shard].records, np.bool_) for shard in shards]
+    tree, rule = data.taxonomy(), _rule(data, config)
+    return [rule(tree.labels(data.records(split, shard).category_id)) for shard in shards]
+
+
+def _rule(data: Manifest, config: InputConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from labels to which products are chosen, bool."""
+    if not config.selection.only_categories:
+        return lambda labels: np.ones(len(labels), np.bool_)
+    chosen = Selection(data, config.selection).chosen
+    return lambda labels: (labels == schema.NO_CATEGORY) | chosen[labels]
 
 
 def _fill(num_images: Sequence[int], size: int) -> Iterator[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline import schema
+from pipeline import manifest, schema
 from pipeline.console import UserError
 from pipeline.records import Fields
 from pipeline.source import Source
@@ -75,7 +75,8 @@ class ShardConfig:
         for name in ("inputs", "output", "categories", "tolerate_damage", "overwrite"):
             del chosen[name]
         chosen["sources"] = [source.to_json() for source in sources]
-        return chosen | {"taxonomy": taxonomy_fingerprint, "version": schema.VERSION}
+        tables = ",".join(manifest.Records._fields)  # Unfinished work of a version with other ones cannot go on.
+        return chosen | {"taxonomy": taxonomy_fingerprint, "version": schema.VERSION, "tables": tables}
 
 
 def default_output(inputs: Sequence[str]) -> str:

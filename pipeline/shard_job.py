@@ -198,9 +198,12 @@ class _WithWorker(beam.DoFn):
         self._worker: Any = None
 
     def process(self, task: int) -> Iterator[int]:
-        worker = self._worker = self._worker or self._kind(self._output)
-        files.retry(lambda: worker.write(task))
+        self._worker = self._worker or self._kind(self._output)
+        self._do(task)
         yield task
+
+    def _do(self, task: int) -> None:
+        files.retry(lambda: self._worker.write(task))
 
 
 class _WriteShard(_WithWorker):
@@ -209,9 +212,9 @@ class _WriteShard(_WithWorker):
     def __init__(self, output: str) -> None:
         super().__init__(write.ShardWriter, output)
 
-    def process(self, task: int) -> Iterator[int]:
+    def _do(self, task: int) -> None:
         try:
-            yield from super().process(task)
+            self._worker.write(task)  # It tries again by itself, since the failure may be that of the shard before.
         except BaseException:
             self.finish_bundle()  # What was done before is kept.
             raise

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -47,7 +47,7 @@ class ShardWriter:
         self._shards = totals["shards"]
         self._croissant = identity["croissant"]
         self._finishing = ThreadPoolExecutor(1, "finish")
-        self._unfinished: Future[None] | None = None
+        self._unfinished: tuple[int, Future[None]] | None = None
         self._splits: dict[str, int] = totals["splits"]  # Products by split, in the order of the codes.
 
     def write(self, shard: int) -> None:
@@ -65,6 +65,34 @@ class ShardWriter:
         """
         if files.exists(self._work.receipt(shard)):
             return
+        made = files.retry(lambda: self._make(shard))
+        try:
+            self.finish()
+        except BaseException:
+            made.files.abandon()
+            raise
+        self._unfinished = shard, self._finishing.submit(self._conclude, made)
+
+    def finish(self) -> None:
+        """Waits until all that was written is on disk, receipts too.
+
+        Raises:
+          OSError: The disk is full or fails.
+        """
+        if not self._unfinished:
+            return
+        (shard, unfinished), self._unfinished = self._unfinished, None
+        try:
+            unfinished.result()
+        except (TimeoutError, ConnectionError):
+            files.retry(lambda: self._conclude(self._make(shard)))
+
+    def _conclude(self, made: "_Made") -> None:
+        made.files.finish()
+        files.write_json(self._work.receipt(made.receipt["shard"]), made.receipt)
+
+    def _make(self, shard: int) -> "_Made":
+        """Writes the files of a shard; they are not visible yet."""
         pieces = Pieces.load(self._work.shard_plan(shard))
         data, boundaries = self._reader.read(pieces)
         kept = np.flatnonzero(pieces.codes != DROPPED)
@@ -87,33 +115,20 @@ class ShardWriter:
             if len(rows):
                 contents[os.path.join(self._work.root, name)] = file
                 contents[os.path.join(self._work.root, manifest.records_name(name))] = file.table()
-        visible_soon = files.Written(contents)
         refusals = [_refusal(pieces, starts[row], ends[row], reason) for row, reason in refused.items()]
+        made = files.Written(contents)
         splits = {split: file.told() for split, file in written.items()}
-        receipt = {"shard": shard, "splits": splits, "refusals": refusals}
-        try:
-            self.finish()
-        except BaseException:
-            visible_soon.abandon()
-            raise
-        self._unfinished = self._finishing.submit(self._conclude, visible_soon, shard, receipt)
-
-    def _conclude(self, written: files.Written, shard: int, receipt: dict[str, Any]) -> None:
-        written.finish()
-        files.retry(lambda: files.write_json(self._work.receipt(shard), receipt))
-
-    def finish(self) -> None:
-        """Waits until all that was written is on disk, receipts too.
-
-        Raises:
-          OSError: The disk is full or fails.
-        """
-        unfinished, self._unfinished = self._unfinished, None
-        if unfinished:
-            unfinished.result()
+        return _Made(made, {"shard": shard, "splits": splits, "refusals": refusals})
 
     def _shuffled(self, rows: np.ndarray, products: Products) -> np.ndarray:
         return rows[np.argsort(hashing.mix(products.product_id[rows], self._seed ^ _ORDER_SALT), kind="stable")]
+
+
+class _Made(NamedTuple):
+    """The files of a shard that are not visible yet, and its receipt."""
+
+    files: files.Written
+    receipt: dict[str, Any]
 
 
 class _ShardFile:

@@ -65,3 +65,7 @@ def test_patterns_are_sorted_and_nothing_is_read_twice(tmp_path: Path) -> None:
     assert [os.path.basename(item.path) for item in found] == ["a.bson", "b.bson"]
     with pytest.raises(UserError, match=r"a\.bson is named twice"):
         source.find([str(tmp_path / "a.bson"), str(tmp_path / "*.bson")])
+
+
+def test_no_files_at_all_are_written_too() -> None:
+    assert files.write_all({}) == []

@@ -1,6 +1,8 @@
 """Tests of what training, evaluation and prediction read."""
 
 import dataclasses
+import gc
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,11 +15,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import product_batches
 from pipeline.console import UserError
 from pipeline.input import InputConfig, Part, TrainInput, reading
 from pipeline.manifest import Manifest
 from pipeline.odd_images import ImagePolicy, ImageReport
 from pipeline.selection import SelectionConfig
+from pipeline.shuffle import Windows
 
 _CONFIG = InputConfig(batch_size=16, decode_size=36, image_size=32, shuffle_images=64, seed=3)
 
@@ -185,3 +189,23 @@ def test_an_epoch_that_is_begun_twice_has_the_same_batches(train_data: Manifest)
     dataset = TrainInput(train_data, InputConfig(batch_size=8, shuffle_images=50)).epoch(0)
     first, second = (np.concatenate([labels for _, labels, _ in dataset.as_numpy_iterator()]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_nothing_of_an_epoch_stays_once_it_is_over(train_data: Manifest) -> None:
+    def after_one() -> tuple[int, int]:
+        _train(train_data)
+        for _ in product_batches.products(train_data, _CONFIG, split="validation"):
+            pass
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), sum(isinstance(item, Windows) for item in gc.get_objects())
+
+    after_one()  # Threads and files of TensorFlow itself.
+    first = after_one()
+    assert [after_one() for _ in range(3)] == [first] * 3
+
+
+def test_an_epoch_of_a_tiny_share_has_its_batches(train_data: Manifest) -> None:
+    config = dataclasses.replace(_CONFIG, selection=SelectionConfig(sample_fraction=0.05), batch_size=16)
+    train_input = TrainInput(train_data, config)
+    for epoch in range(60):
+        assert len(train_input.product_ids(epoch)) == train_input.steps * 16

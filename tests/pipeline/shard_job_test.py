@@ -265,6 +265,23 @@ def test_a_passing_failure_of_the_file_system_is_tried_again(tmp_path: Path, mon
     assert not failures
 
 
+def test_a_passing_failure_while_a_shard_becomes_visible_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _dump(tmp_path / "a.bson", map(_product, range(60)))
+    monkeypatch.setattr(files, "_FIRST_PAUSE_SECONDS", 0.0)
+    finish, failures = files.Written.finish, [TimeoutError("slow"), ConnectionError("gone")]
+
+    def fail_at_first(written: files.Written) -> None:
+        if failures and any("products-train" in path for path in written._temporaries):
+            raise failures.pop()
+        finish(written)
+
+    monkeypatch.setattr(files.Written, "finish", fail_at_first)
+    assert len(_content(_shard(source))) == 60
+    assert not failures
+
+
 def test_a_dump_without_images_is_refused_with_the_names_of_the_fields(tmp_path: Path) -> None:
     source = _dump(tmp_path / "a.bson", [{"_id": 1, "photos": [{"jpeg": b"x"}], "category_id": 1}])
     with pytest.raises(UserError, match=r"imgs\[\]\.picture.*--picture_field"):
