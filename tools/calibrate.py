@@ -5,9 +5,8 @@ r"""Fits the temperature at which a run's probabilities mean what they say.
 Writes calibration.json into the run's folder, which export.predict, export.save
 and export.report apply from then on, unless they get --nocalibrated. It belongs
 to one checkpoint, the newest or, with --checkpoint=best, the best; after more
-training, calibrate again. One number is
-fitted to the validation split, so what the report says of that split afterwards
-is a little too good.
+training, calibrate again. One number is fitted to the validation split, so what
+the report says of that split afterwards is a little too good.
 """
 
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ def test_what_was_scaled_is_scaled_back(
     fitted: calibration.Calibration, trained_run: Run, train_data: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classifier, path = trained_run.trained()
-    monkeypatch.setattr(Run, "trained", lambda _: (calibration.scaled(classifier, 0.5), path))
+    monkeypatch.setattr(Run, "trained", lambda *_: (calibration.scaled(classifier, 0.5), path))
     again = calibration.fit(trained_run, train_data)
     assert again.temperature == pytest.approx(2 * fitted.temperature)
     assert again.negative_log_likelihood[1] == pytest.approx(fitted.negative_log_likelihood[1], rel=1e-4)
