@@ -66,7 +66,8 @@ def count(
       label: What to call it on the progress bar.
     """
     index, parts = part
-    chosen = None if parts == 1 else range(index, len(data.shards(schema.VALIDATION)), parts)
+    shards = data.shards(schema.VALIDATION)
+    chosen = None if parts == 1 else range(index, len(shards), parts)
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     bar_of = progress(label, total=sum(_kept(run, data)[index::parts]), unit=" products")
     with bar_of as bar, reading():

@@ -75,4 +75,6 @@ def test_an_entry_module_is_imported_by_nothing(entry: str) -> None:
 @pytest.mark.parametrize("module", [module for module in _TREES if module.split(".")[0] == "pipeline"])
 def test_in_pipeline_only_decoding_and_input_reach_tensorflow(module: str) -> None:
     found = any(name.split(".")[0] == "tensorflow" for name in _reached(module))
-    assert found == (module in {"pipeline.decode", "pipeline.input", "pipeline.product_batches"})
+    assert found == (
+        module in {"pipeline.decode", "pipeline.input", "pipeline.product_batches", "pipeline.python_batches"}
+    )
