@@ -17,6 +17,7 @@ from export import reliability
 from model.run import NEWEST, Run
 from pipeline import files, product_batches, schema
 from pipeline.console import UserError, progress
+from pipeline.input import reading
 from pipeline.manifest import Manifest
 
 _FILE_NAME = "calibration.json"
@@ -119,7 +120,7 @@ def fit(run: Run, data: Manifest, checkpoint: str = NEWEST) -> Calibration:
     tried = _tried(classifier, config.batch_size)
     tallies = [_Tally() for _ in _TEMPERATURES]
     total = sum(shard.records for shard in data.shards(schema.VALIDATION))
-    with progress("calibrating", total=total, unit=" products") as bar:
+    with progress("calibrating", total=total, unit=" products") as bar, reading():
         for batch in product_batches.products(data, config, split=schema.VALIDATION):
             inputs = [np.asarray(values) for values in (batch.images, batch.owners, batch.labels)]
             answers, counts = (np.asarray(output) for output in tried.predict_on_batch(inputs))

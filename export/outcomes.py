@@ -10,7 +10,7 @@ from model.run import Run
 from model.scoring import ProductScorer
 from pipeline import product_batches, schema
 from pipeline.console import progress
-from pipeline.input import InputConfig
+from pipeline.input import InputConfig, reading
 from pipeline.manifest import Manifest
 
 
@@ -56,7 +56,7 @@ def collect(run: Run, classifier: keras.Model, data: Manifest) -> tuple[Outcomes
     images = _num_images(data, config)
     accuracy = Accuracy(run.tree, data.seen_in_train(), run.train_products)
     rows = []
-    with progress("validating", total=len(images), unit=" products") as bar:
+    with progress("validating", total=len(images), unit=" products") as bar, reading():
         for batch in product_batches.products(data, config, split=schema.VALIDATION):
             scores = scorer.score(batch)
             count = len(scores.num_images)

@@ -1,6 +1,7 @@
 """Tests of temperature scaling."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,3 +72,17 @@ def test_it_is_kept_with_the_run_and_belongs_to_its_checkpoint(
 def test_data_of_another_kind_are_refused(trained_run: Run, test_data: Manifest) -> None:
     with pytest.raises(UserError, match="has no validation split"):
         calibration.fit(trained_run, test_data)
+
+
+def test_a_damaged_shard_is_one_line_here_and_in_the_report(
+    trained_run: Run, train_data: Manifest, tmp_path: Path
+) -> None:
+    data = Manifest.load(str(shutil.copytree(train_data.folder, tmp_path / "shards")))
+    path = Path(data.path(data.shards("validation")[0].name))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{path} is damaged: image"):
+        calibration.fit(trained_run, data)
+    with pytest.raises(UserError, match=f"^{path} is damaged: image"):
+        outcomes.collect(trained_run, trained_run.trained()[0], data)
