@@ -231,6 +231,8 @@ def _begins_document(reader: Reader, start: int, marker: str) -> bool:
     (length,) = _LENGTH.unpack(header)
     if not MIN_DOCUMENT_BYTES <= length <= min(MAX_DOCUMENT_BYTES, reader.size - start):
         return False
+    if reader.read(start + length - 1, 1) != b"\0":  # Spares most that is none the reading of up to 16 MiB.
+        return False
     try:
         return marker in bson.decode(reader.read(start, length))
     except (bson.errors.InvalidBSON, RecursionError):

@@ -49,6 +49,7 @@ class Engine:
         label: str,
         sizes: Sequence[int],
         bytes_per_process: int,
+        briefly: bool = False,
     ) -> None:
         """Applies a transform to every element; returns when all are done.
 
@@ -60,13 +61,15 @@ class Engine:
           sizes: Bytes of work of each element.
           bytes_per_process: Work that is done before another process of this
             machine has started, which takes it about a second.
+          briefly: Keeps work below `bytes_per_process` in this process even
+            where the options ask for several on this machine.
 
         Raises:
           UserError: A task failed; the message is that of the failure.
         """
         if not elements:
             return
-        options = self._with_local_defaults(min(len(elements), 1 + sum(sizes) // bytes_per_process))
+        options = self._with_local_defaults(min(len(elements), 1 + sum(sizes) // bytes_per_process), briefly)
         local = options.get_all_options()["direct_running_mode"] == "multi_processing"
         watched = workers.watched() if local else contextlib.nullcontext()
         with watched, _show_progress(label, receipts, sizes):
@@ -76,14 +79,15 @@ class Engine:
             except Exception as error:
                 raise _unwrapped(error) from error
 
-    def _with_local_defaults(self, most_processes: int) -> PipelineOptions:
+    def _with_local_defaults(self, most_processes: int, briefly: bool) -> PipelineOptions:
         given = PipelineOptions(self._options).get_all_options(drop_default=True)
         if given.get("runner") is not None:
             return PipelineOptions(self._options)
         processes = min(os.cpu_count() or 1, most_processes)
         mode = "multi_processing" if processes > 1 else "in_memory"
-        defaults = [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
-        return PipelineOptions([f"--runner={LOCAL_RUNNER}", *defaults, *self._options])
+        chosen = [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
+        options = [*self._options, *chosen] if briefly and processes == 1 else [*chosen, *self._options]
+        return PipelineOptions([f"--runner={LOCAL_RUNNER}", *options])
 
 
 def _with_full_name(option: str) -> str:

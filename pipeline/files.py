@@ -2,7 +2,7 @@
 
 A path with a scheme (gs://, s3://, hdfs://) goes through Beam's FileSystems.
 Any other path is local and goes through the operating system, which alone
-offers fsync, vectored writes and an atomic rename.
+offers fsync, direct I/O and an atomic rename.
 """
 
 import json
@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, TypeVar
 
+from pipeline.new_file import NewFile
+
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TEMPORARY = ".tmp-"
-# Linux keeps what one call writes in page-cache blocks as large as the call. Large ones are scarce:
-# on a virtual machine 3 MB a call took five times as long as this.
-_BYTES_PER_CALL = 128 << 10
-_BYTES_PER_FLUSH = 8 << 20
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
 
@@ -128,7 +126,7 @@ class Written:
         for path in contents:
             make_folder(os.path.dirname(path))
         self._temporaries = {path: f"{path}{_TEMPORARY}{uuid.uuid4().hex[:12]}" for path in contents}
-        self._descriptors: list[int] = []
+        self._local: list[NewFile] = []
         self._remote = any(map(is_remote, contents))
         try:
             self.sizes = [self._write(path, buffers) for path, buffers in contents.items()]
@@ -137,10 +135,10 @@ class Written:
             raise
 
     def _write(self, path: str, buffers: Iterable[bytes | bytearray]) -> int:
-        temporary = self._temporaries[path]
-        return (
-            _write_remote(temporary, buffers) if self._remote else _write_local(temporary, buffers, self._descriptors)
-        )
+        if self._remote:
+            return _write_remote(self._temporaries[path], buffers)
+        self._local.append(NewFile(self._temporaries[path]))
+        return self._local[-1].write(buffers)
 
     def finish(self) -> None:
         """Waits until all are on disk, and makes them visible.
@@ -152,7 +150,7 @@ class Written:
             _filesystems().rename(list(self._temporaries.values()), list(self._temporaries))
             return
         try:
-            _sync(self._descriptors)
+            _sync(self._local)
             self._close()
             for path, temporary in self._temporaries.items():
                 os.replace(temporary, path)
@@ -169,40 +167,18 @@ class Written:
                 os.unlink(temporary)
 
     def _close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        while self._local:
+            self._local.pop().close()
 
 
-def _write_local(path: str, buffers: Iterable[bytes | bytearray], descriptors: list[int]) -> int:
-    """Writes a file and leaves it open, as one more descriptor."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    descriptors.append(descriptor)
-    size = on_its_way = 0
-    for buffer in buffers:
-        rest = memoryview(buffer)
-        while rest:
-            rest = rest[os.write(descriptor, rest[:_BYTES_PER_CALL]) :]
-        size += len(buffer)
-        if size - on_its_way >= _BYTES_PER_FLUSH:
-            _start_flush(descriptor, on_its_way, size - on_its_way)
-            on_its_way = size
-    return size
-
-
-def _start_flush(descriptor: int, start: int, length: int) -> None:
-    """Has the system begin to write to disk what else it would keep until all has to wait for it."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
-
-
-def _sync(descriptors: list[int]) -> None:
+def _sync(local: list[NewFile]) -> None:
     """Waits until files are on disk; at once for all, since each costs the file system a commit of its journal."""
-    if len(descriptors) < 2:
-        for descriptor in descriptors:
-            os.fsync(descriptor)
+    if len(local) < 2:
+        for file in local:
+            file.sync()
         return
-    with ThreadPoolExecutor(len(descriptors)) as pool:
-        for done in [pool.submit(os.fsync, descriptor) for descriptor in descriptors]:
+    with ThreadPoolExecutor(len(local)) as pool:
+        for done in [pool.submit(file.sync) for file in local]:
             done.result()
 
 

@@ -191,9 +191,12 @@ def _picture(
 
 
 def _gather(data: np.ndarray, starts: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` bytes from each start: uint8 of shape (starts, count); nonsense past the data."""
-    positions = starts[:, np.newaxis] + np.arange(count)
-    return data.take(positions, mode="clip")
+    """Returns `count` bytes from each start: uint8 of shape (starts, count); any bytes where that is past the data."""
+    if len(data) < count:
+        data = np.resize(data, count)
+    runs = np.lib.stride_tricks.sliding_window_view(data, count)
+    gathered: np.ndarray = runs[np.clip(starts, 0, len(runs) - 1)]  # `take` would copy the runs.
+    return gathered
 
 
 def _equals(gathered: np.ndarray, column: int, expected: bytes) -> np.ndarray:

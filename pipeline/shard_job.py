@@ -114,6 +114,7 @@ def _index(engine: Engine, sources: Sequence[Source], fields: Fields, work: Work
         label="indexing",
         sizes=[part.stop - part.start for part, path, _ in tasks if not files.exists(path)],
         bytes_per_process=_INDEX_BYTES_PER_PROCESS,
+        briefly=True,
     )
     found = [(part, index.Index.load(path)) for part, path, _ in tasks]
     return [index.join([pair for pair in found if pair[0].file == number], fields) for number in range(len(sources))]
