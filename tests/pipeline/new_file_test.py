@@ -65,11 +65,11 @@ def test_a_file_system_without_direct_writes_gets_the_same(tmp_path: Path, monke
     assert _written(tmp_path / "file", buffers) == b"".join(buffers)
 
 
-def test_what_a_direct_write_leaves_over_goes_the_usual_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_is_refused_when_written_goes_the_usual_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, whole = os.write, []
 
     def cut_short(descriptor: int, data: Any) -> int:
-        """Takes an odd part of a direct write, after which the place in the file fits no direct one."""
+        """Refuses each direct write, and takes little of any other."""
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & new_file._O_DIRECT:
             whole.append(len(data))
             raise OSError(errno.EINVAL, "not aligned")
