@@ -65,7 +65,9 @@ def test_a_file_system_without_direct_writes_gets_the_same(tmp_path: Path, monke
     assert _written(tmp_path / "file", buffers) == b"".join(buffers)
 
 
-def test_a_block_that_is_refused_when_written_goes_the_usual_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_that_is_refused_when_written_goes_the_usual_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, whole = os.write, []
 
     def cut_short(descriptor: int, data: Any) -> int:
